@@ -1,0 +1,86 @@
+"""Stage 3: PPO. The policy writes, the reward model scores, the policy learns -> runs/ppo/"""
+
+import copy
+from dataclasses import dataclass, replace
+
+import torch
+
+from minippo import checkpoint, data
+from minippo.config import RunConfig, option, run
+from minippo.errors import UserError
+from minippo.memory import PPOMemory
+from minippo.metrics import Metrics
+from minippo.policy import ActorCritic, frozen
+from minippo.ppo import AdaptiveKL, PPOConfig, collect, update
+from minippo.tools import comparison
+from minippo.training import linear_decay, start, use_bf16
+
+
+@dataclass
+class Config(PPOConfig, RunConfig):
+    out: str = option("runs/ppo", "folder to write")
+    model: str = option("runs/pretrain", "folder of the pretrained model: the policy's beginning, and the reference")
+    reward: str = option("runs/reward", "folder of the reward model")
+    target: str = option("positive", "seek high or low scores", choices=("positive", "negative"))
+    iterations: int = option(80, "rollouts with an update each", low=1)
+    rollout_size: int = option(128, "responses per iteration", low=2)
+    temperature: float = option(0.7, "of the policy, in sampling and in every log-probability", low=0.01)
+    shortest_prompt: int = option(2, "tokens of a held-out text given as prompt: at least", low=1)
+    longest_prompt: int = option(8, "and at most", low=1)
+    lr: float = option(3e-4, "learning rate of Adam, falling to 0; 1e-5 for large models to 1e-3", low=0)
+    separate_critic: bool = option(False, "a critic of its own, begun as a copy of the reward model")
+    adaptive_kl: bool = option(False, "steer kl-coef so that the KL meets kl-target")
+    kl_target: float = option(6.0, "nats per response", low=0.01)
+    kl_horizon: float = option(10_000, "episodes: larger steers more gently", low=1)
+
+
+def main(config):
+    device, generator, parts, folder = start(config)
+    lm, tokenizer = checkpoint.load_lm(config.model)
+    reward, reward_tokenizer = checkpoint.load_reward(config.reward)
+    if reward_tokenizer.bpe.to_str() != tokenizer.bpe.to_str():
+        raise UserError(f"{config.reward} was trained with another tokenizer than {config.model}; "
+                        "run train_reward.py --model on the same folder")
+    lm.bf16 = reward.lm.bf16 = use_bf16(config.precision, device)
+    reward = frozen(reward).to(device)
+    sign = {"positive": 1, "negative": -1}[config.target]
+    critic = separate_critic(reward, sign) if config.separate_critic else None
+    policy = ActorCritic(lm, critic, config.temperature).to(device).eval()   # no dropout: the ratio must begin at 1
+    reference = frozen(policy)
+    optimizer = torch.optim.Adam(policy.parameters(), config.lr, eps=1e-5)
+    schedule = linear_decay(optimizer, config.iterations)
+    prompts = data.Prompts(parts["prompts"], tokenizer, config.shortest_prompt, config.longest_prompt,
+                           lm.config.context - config.response_length)
+    steering = AdaptiveKL(config.kl_coef, config.kl_target, config.kl_horizon)
+    memory = PPOMemory()
+    metrics = Metrics(folder, config.iterations, {"score": "objective/scores", "KL": "objective/kl",
+                                                  "length": "tokens/responses_len_mean", "ended": "tokens/ended"})
+
+    def score(query, response):
+        return sign * reward(query, response)
+
+    for iteration in range(config.iterations):
+        query = prompts.sample(config.rollout_size, generator, device)
+        rollout, seen = collect(policy, reference, score, query, config, generator)
+        memory.clear()
+        memory.store(rollout)
+        learned = update(policy, optimizer, memory, config, generator)
+        schedule.step()
+        if config.adaptive_kl:
+            config = replace(config, kl_coef=steering.update(seen["objective/kl"], len(memory)))
+        metrics.log(iteration, seen | learned, int(rollout.mask.sum()))
+    metrics.close()
+    checkpoint.save(folder, "ppo", policy, tokenizer, config)
+    print(comparison.report(policy, reference, reward, parts, tokenizer, config, folder))
+
+
+def separate_critic(reward, sign):
+    """A trainable copy of the reward model whose values are in the units and the direction of the score."""
+    critic = copy.deepcopy(reward).requires_grad_(True)
+    critic.gain *= sign
+    critic.shift *= sign
+    return critic
+
+
+if __name__ == "__main__":
+    run(main, Config, __doc__)

@@ -1,0 +1,63 @@
+"""A dataclass is the command line: each field is a flag, its default, its help and its range."""
+
+import argparse
+import sys
+from dataclasses import dataclass, field, fields
+
+from minippo.errors import UserError
+
+
+def option(default, help, low=None, high=None, choices=None):
+    """A dataclass field that is also a flag. low, high: the smallest and largest value allowed."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+
+
+@dataclass
+class RunConfig:
+    """The flags that all three stages share."""
+    out: str = option("", "folder to write")
+    data: str = option("movies", "movies (rated snippets, fetched once), toy (made here), or your own file or folder")
+    seed: int = option(0, "one seed fixes initialisation, order of the data and sampling", low=0)
+    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
+    precision: str = option("auto", "of the matrix products; auto: bf16 where the processor has it",
+                            choices=("auto", "bf16", "fp32"))
+
+
+def parse(config_class, description, arguments=None):
+    """Command line -> instance of a config dataclass. A wrong flag or value leaves with one line and status 2."""
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    for f in fields(config_class):
+        flag, meta = "--" + f.name.replace("_", "-"), f.metadata
+        if f.type is bool or f.type == "bool":
+            parser.add_argument(flag, default=f.default, action=argparse.BooleanOptionalAction, help=meta["help"])
+        else:
+            parser.add_argument(flag, default=f.default, help=meta["help"], choices=meta["choices"],
+                                type=within(type(f.default), meta["low"], meta["high"]))
+    parser.error = lambda message: sys.exit(complain(f"{message} (see --help)"))
+    return config_class(**vars(parser.parse_args(arguments)))
+
+
+def within(kind, low, high):
+    """A converter for argparse: text -> int, float or str in [low, high]."""
+    def convert(text):
+        value = kind(text)
+        if (low is not None and not value >= low) or (high is not None and not value <= high):
+            limits = f"at least {low}" if high is None else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"{text} is not {limits}")
+        return value
+    convert.__name__ = kind.__name__  # argparse names it in "invalid int value"
+    return convert
+
+
+def run(main, config_class, description):
+    """Run a script: a user's mistake is one line on stderr and status 2, never a traceback."""
+    try:
+        main(parse(config_class, description))
+    except UserError as error:
+        sys.exit(complain(error))
+
+
+def complain(message):
+    print(f"error: {message}", file=sys.stderr)
+    return 2

@@ -1,0 +1,163 @@
+"""From rated rows of text to tensors: splits, prompts, comparisons, batches.
+
+An example is a pair of token lists: what is given (query) and what is learnt or judged (response).
+"""
+
+import hashlib
+
+import torch
+
+from minippo.errors import UserError
+from minippo.tokens import pad_left, pad_right
+
+SHARES = {                # what each part of the rows is for; the texts of the first two are the pretraining corpus
+    "reward": 0.60,       # ratings the reward model learns from
+    "judge": 0.30,        # ratings the independent judge learns from: the reward model never sees them
+    "prompts": 0.07,      # held out: the beginnings of these are PPO's prompts
+    "test": 0.03,         # held out: prompts of the final comparison
+}
+
+
+def split(rows):
+    """Rows by part, a dict with the keys of SHARES. A row's part depends on its id alone, never on its place."""
+    parts = {name: [] for name in SHARES}
+    for row in rows:
+        digest = hashlib.sha256(row.id.encode()).digest()
+        place = int.from_bytes(digest[:8], "big") / 2**64
+        for name, share in SHARES.items():
+            place -= share
+            if place < 0:
+                break
+        parts[name].append(row)
+    empty = [name for name, part in parts.items() if not part]
+    if empty:
+        raise UserError(f"the data has {len(rows)} usable rows, too few to fill its parts ({', '.join(empty)} empty); "
+                        "give some hundreds")
+    return parts
+
+
+def encode(rows, tokenizer, context, rejected=False):
+    """Examples of rows: query = end token and prompt, response = text (or the rejected one) and end token.
+
+    What does not fit into `context` tokens is cut off at the end.
+    """
+    examples = []
+    for row in rows:
+        query = [tokenizer.end] + tokenizer.encode(row.prompt)
+        if len(query) >= context:
+            raise UserError(f"the prompt of row {row.id} has {len(query)} tokens; --context is {context}")
+        response = tokenizer.encode(row.rejected if rejected else row.text) + [tokenizer.end]
+        examples.append((query, response[:context - len(query)]))
+    return examples
+
+
+def tensors(examples, cut=0, device=None):
+    """Examples -> query (B, Q), response (B, R); the first `cut` tokens of each response move to its query.
+
+    To p(text) = p(beginning) p(rest | beginning) the cut makes no difference; an encoder has to learn from it.
+    """
+    cuts = [min(cut, len(response) - 1) for _, response in examples]
+    query = pad_left([query + response[:n] for (query, response), n in zip(examples, cuts)])
+    response = pad_right([response[n:] for (_, response), n in zip(examples, cuts)])
+    return query.to(device), response.to(device)
+
+
+def random_cut(longest, generator):
+    """How long a beginning is given: nothing in half of the draws, else 1 to `longest` tokens."""
+    whole, length = torch.rand(2, generator=generator).tolist()
+    return 0 if whole < 0.5 else 1 + int(length * longest)
+
+
+def batches(examples, size, generator):
+    """One pass over all examples in random batches of alike length (less padding): lists of examples."""
+    order = torch.randperm(len(examples), generator=generator).tolist()
+    pool = 16 * size
+    groups = []
+    for start in range(0, len(order), pool):
+        alike = sorted(order[start:start + pool], key=lambda i: sum(map(len, examples[i])))
+        groups += [alike[i:i + size] for i in range(0, len(alike), size)]
+    for i in torch.randperm(len(groups), generator=generator).tolist():
+        yield [examples[j] for j in groups[i]]
+
+
+class Prompts:
+    """Beginnings of texts as queries.
+
+    rows               a row with a prompt of its own gives that; others the end token and the first few tokens
+    shortest, longest  how many tokens of the text
+    """
+
+    def __init__(self, rows, tokenizer, shortest, longest, context):
+        self.examples = encode(rows, tokenizer, context)
+        self.own = [bool(row.prompt) for row in rows]
+        self.shortest, self.longest = shortest, longest
+
+    def sample(self, count, generator=None, device=None):
+        """(count, Q) queries of random texts (drawn with replacement) and lengths, PAD on the left."""
+        picks = torch.randint(len(self.examples), (count,), generator=generator).tolist()
+        lengths = torch.randint(self.shortest, self.longest + 1, (count,), generator=generator).tolist()
+        rows = []
+        for i, length in zip(picks, lengths):
+            query, response = self.examples[i]
+            rows.append(query if self.own[i] else query + response[:min(length, len(response) - 1)])
+        return pad_left(rows).to(device)
+
+
+class Comparisons:
+    """Who was preferred to whom: pairs derived from ratings, or pairs that people compared.
+
+    Rated rows: every text of a group gets ONE vote drawn from its raters, and all untied pairs of the group count
+    (all comparisons of a group as one batch: Ouyang et al. 2022, section 3.5). No rater compared two texts here.
+    Rows with `rejected`: the pairs as given.
+    """
+
+    def __init__(self, rows, tokenizer, context):
+        self.given = [row for row in rows if row.rejected]
+        self.rated = [] if self.given else [row for row in rows if row.votes]
+        self.examples = encode(self.given or self.rated, tokenizer, context)
+        self.examples += encode(self.given, tokenizer, context, rejected=True)
+        self.texts = [row.text for row in self.given or self.rated] + [row.rejected for row in self.given]
+        if len(self.examples) < 2:
+            raise UserError("the data has no preferences: it needs a column rating or label, or chosen and rejected")
+
+    def groups(self, size, passes, generator):
+        """`passes` times over all texts in groups of about `size`: lists of (examples' indices, chosen, rejected).
+
+        chosen, rejected   (P,) positions within the group
+        """
+        found = []
+        for _ in range(passes):
+            if self.given:
+                order = torch.randperm(len(self.given), generator=generator)
+                for part in order.split(max(1, size // 2)):
+                    first = torch.arange(len(part))
+                    found.append((torch.cat([part, part + len(self.given)]), first, first + len(part)))
+            else:
+                for part in torch.randperm(len(self.rated), generator=generator).split(size):
+                    votes = self.one_vote(part, generator)
+                    chosen, rejected = (votes[:, None] > votes).nonzero().unbind(1)
+                    if len(chosen):
+                        found.append((part, chosen, rejected))
+        return found
+
+    def fresh_pairs(self, count, generator):
+        """About `count` random comparisons, ties dropped: chosen, rejected, (P,) indices of examples."""
+        if self.given:
+            first = torch.randint(len(self.given), (count,), generator=generator)
+            return first, first + len(self.given)
+        pair = torch.randint(len(self.rated), (2, count), generator=generator)
+        votes = torch.stack([self.one_vote(side, generator) for side in pair])
+        pair = torch.where(votes[0] >= votes[1], pair, pair.flip(0))
+        return pair[:, (votes[0] != votes[1]) & (pair[0] != pair[1])]
+
+    def one_vote(self, indices, generator):
+        """A random rater's vote for each of these rated rows, (N,)."""
+        draws = torch.rand(len(indices), generator=generator).tolist()
+        votes = (self.rated[i].votes for i in indices.tolist())
+        return torch.tensor([mine[int(draw * len(mine))] for mine, draw in zip(votes, draws)])
+
+    def ratings(self):
+        """Mean rating of every example (N,); UserError if these are given pairs."""
+        if self.given:
+            raise UserError("--loss regression needs ratings; this data has chosen and rejected: use --loss pairwise")
+        return torch.tensor([row.rating for row in self.rated])

@@ -1,0 +1,284 @@
+"""Proximal policy optimisation of a language model: the algorithm first, its formulas below in order of use.
+
+A row is a response, a column one of its tokens: an action. Every (B, R) tensor is 0 (mask: False) at PAD.
+The language model, the reward model and the reference come in as anything with the right call.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from minippo.config import option
+from minippo.memory import Rollout
+from minippo.tokens import PAD
+
+
+@dataclass
+class PPOConfig:
+    response_length: int = option(24, "tokens a response may have, the end token included", low=1)
+    kl_coef: float = option(0.3, "beta: price of one nat of KL from the reference, in standard deviations of the score; "
+                            "0.02 to 0.5", low=0)
+    gamma: float = option(1.0, "discount per token; 1 for texts", low=0, high=1)
+    lam: float = option(0.95, "lambda of GAE: 0 trusts the critic, 1 the sampled return; 0.9 to 1", low=0, high=1)
+    clip: float = option(0.2, "epsilon: how far the probability ratio may usefully move from 1; 0.1 to 0.3", low=0)
+    value_clip: float = option(0.2, "how far a value may usefully move from the old one; 0.1 to 0.5", low=0)
+    value_coef: float = option(0.1, "c1: weight of the value loss; 0.1 for language models, 0.5 in games", low=0)
+    entropy_coef: float = option(0.0, "c2: weight of the entropy bonus; 0 to 0.01", low=0)
+    epochs: int = option(2, "passes over each rollout; 1 to 4", low=1)
+    minibatch_size: int = option(64, "episodes per optimizer step", low=1)
+    microbatch_size: int = option(64, "episodes per backward pass: less memory, same gradient", low=1)
+    max_grad_norm: float = option(1.0, "gradients are scaled down to this norm", low=0)
+    whiten_rewards: bool = option(False, "scale the rewards to standard deviation 1, keeping their mean")
+    missing_end_penalty: float = option(1.0, "taken off the score of a response that did not end by itself", low=0)
+    target_kl: float = option(0.0, "end an update when it has moved the policy by 1.5 times this; 0 = off", low=0)
+    max_ratio: float = option(10.0, "skip a minibatch whose mean ratio passes this; 0 = off", low=0)
+
+
+@torch.no_grad()
+def collect(policy, reference, score, query, config, generator=None):
+    """Let the policy respond, and judge every token of the responses.
+
+    policy, reference   (query, response) -> logprobs, values, entropy, each (B, R); the policy also has
+                        generate(query, length, generator) -> response, and `end`, the id of the end token
+    score               (query, response) -> (B,)
+    query               (B, Q), PAD on the left
+    Returns             a Rollout; a dict of statistics
+    """
+    response = policy.generate(query, config.response_length, generator)
+    mask = response != PAD
+    logprobs, values, entropy = policy(query, response)
+    reference_logprobs = reference(query, response)[0]
+    scores = score(query, response)
+    ended = (response == policy.end).any(1)
+
+    rewards = penalized_rewards(scores - config.missing_end_penalty * ~ended,
+                                logprobs, reference_logprobs, mask, config.kl_coef)
+    if config.whiten_rewards:
+        rewards = whiten(rewards, mask, shift_mean=False).masked_fill(~mask, 0)
+    advantages, returns = gae(rewards, values, config.gamma, config.lam)
+    rollout = Rollout(query, response, mask, logprobs, reference_logprobs, values, rewards,
+                      whiten(advantages, mask).masked_fill(~mask, 0), returns)
+    return rollout, {
+        "objective/scores": scores.mean().item(),
+        "objective/scores_std": scores.std(correction=0).item(),
+        "objective/kl": (logprobs - reference_logprobs).sum(1).mean().item(),
+        "objective/entropy": entropy.sum(1).mean().item(),
+        "objective/rlhf_reward": rewards.sum(1).mean().item(),
+        "objective/kl_coef": config.kl_coef,
+        "ppo/returns/mean": masked_mean(returns, mask).item(),
+        "ppo/val/mean": masked_mean(values, mask).item(),
+        "ppo/val/var_explained": explained_variance(values, returns, mask).item(),
+        "tokens/responses_len_mean": mask.sum(1).float().mean().item(),
+        "tokens/ended": ended.float().mean().item(),
+    }
+
+
+def update(policy, optimizer, memory, config, generator=None):
+    """Improve policy and critic on the stored episodes: epochs x minibatches of the clipped objective.
+
+    policy      (query, response) -> logprobs, values, entropy; the one that collected, in the same mode
+    optimizer   over the policy's parameters
+    Returns     a dict of statistics, means over the minibatches
+    Source      Schulman et al. 2017, algorithm 1 (arXiv:1707.06347)
+    """
+    steps = []
+    for _ in range(config.epochs):
+        for minibatch in memory.minibatches(config.minibatch_size, generator):
+            optimizer.zero_grad()
+            stats = accumulate_gradients(policy, minibatch, config)
+            stats["ppo/grad_norm"] = clip_grad_norm_(policy.parameters(), config.max_grad_norm).item()
+            stopped = 0 < 1.5 * config.target_kl < stats["ppo/policy/approxkl"]
+            skipped = 0 < config.max_ratio < stats["ppo/policy/ratio"]
+            steps.append(stats | {"ppo/early_stops": float(stopped), "ppo/skipped": float(skipped)})
+            if stopped:
+                return summary(steps)
+            if not skipped:
+                optimizer.step()
+    return summary(steps)
+
+
+def accumulate_gradients(policy, minibatch, config):
+    """Add the gradient of the loss over a whole minibatch, in microbatches weighted by their tokens.
+
+    Every loss is a mean over the tokens of the minibatch, not a mean of the responses' means: long responses weigh more.
+    """
+    total = {}
+    shortest_first = minibatch.mask.sum(1).argsort(stable=True)   # alike lengths together: less padding to compute
+    for rows in shortest_first.split(config.microbatch_size):
+        part = minibatch[rows]
+        weight = (part.mask.sum() / minibatch.mask.sum()).item()
+        loss, stats = ppo_loss(policy, part, config)
+        (weight * loss).backward()
+        for name, value in stats.items():
+            total[name] = total.get(name, 0.0) + weight * value.item()
+    return total
+
+
+def ppo_loss(policy, batch, config):
+    """Policy loss + c1 value loss - c2 entropy on a Rollout, and statistics of it (0-d tensors)."""
+    logprobs, values, entropy = policy(batch.query, batch.response)
+    loss_policy, clip_fraction = policy_loss(logprobs, batch.logprobs, batch.advantages, batch.mask, config.clip)
+    loss_value = value_loss(values, batch.values, batch.returns, batch.mask, config.value_clip)
+    mean_entropy = masked_mean(entropy, batch.mask)
+    loss = loss_policy + config.value_coef * loss_value - config.entropy_coef * mean_entropy
+    log_ratio = (logprobs - batch.logprobs).detach()
+    return loss, {
+        "ppo/loss/policy": loss_policy.detach(),
+        "ppo/loss/value": loss_value.detach(),
+        "ppo/loss/total": loss.detach(),
+        "ppo/policy/entropy": mean_entropy.detach(),
+        "ppo/policy/clipfrac": clip_fraction,
+        "ppo/policy/approxkl": masked_mean(log_ratio.square(), batch.mask) / 2,
+        "ppo/policy/ratio": masked_mean(log_ratio.exp(), batch.mask),
+    }
+
+
+def summary(steps):
+    """Means over the steps' statistics; sums of the events that are counted."""
+    counted = ("ppo/early_stops", "ppo/skipped")
+    return {name: sum(s[name] for s in steps) / (1 if name in counted else len(steps)) for name in steps[0]}
+
+
+# ---------------------------------------------------------------- the formulas
+
+def penalized_rewards(score, logprobs, reference_logprobs, mask, kl_coef):
+    """Each token pays for leaving the reference; the last one also gets the score.
+
+    r_t = -beta (log pi - log pi_ref), plus the score at the last real token
+
+    score                         (B,) per response, or (B, R) per token
+    logprobs, reference_logprobs  (B, R) nats
+    mask                          (B, R), True = a real token, on the left
+    Returns                       (B, R), units of the score; a row sums to score - beta KL
+    Raises                        ValueError if the shapes do not fit
+    Source                        Ziegler et al. 2019, eq. 2 (arXiv:1909.08593)
+    """
+    same_shape(logprobs=logprobs, reference_logprobs=reference_logprobs, mask=mask)
+    rewards = -kl_coef * (logprobs - reference_logprobs)
+    if score.shape == rewards.shape:
+        rewards = rewards + score
+    elif score.shape == rewards.shape[:1]:
+        last = (mask.sum(1) - 1).clamp(min=0)
+        rewards[torch.arange(len(rewards), device=rewards.device), last] += score
+    else:
+        raise ValueError(f"score {tuple(score.shape)} is neither (B,) nor (B, R) of {tuple(rewards.shape)}")
+    return rewards.masked_fill(~mask, 0)
+
+
+def gae(rewards, values, gamma, lam):
+    """How much better each token was than the critic expected.
+
+    delta_t = r_t + gamma V_{t+1} - V_t;   A_t = delta_t + gamma lam A_{t+1};   returns = A + V
+
+    rewards, values  (B, R), 0 at PAD (so that the value after the last token is 0); units of the score
+    gamma, lam       discount and GAE decay per token, each in [0, 1]
+    Returns          advantages, returns: (B, R), same units; not whitened
+    Raises           ValueError if the shapes differ (broadcasting would hide it)
+    Source           Schulman et al. 2016, eq. 16 (arXiv:1506.02438)
+    """
+    same_shape(rewards=rewards, values=values)
+    advantages = torch.zeros_like(rewards)
+    advantage = next_value = torch.zeros_like(rewards[:, 0])
+    for t in reversed(range(rewards.shape[1])):
+        delta = rewards[:, t] + gamma * next_value - values[:, t]
+        advantage = delta + gamma * lam * advantage
+        advantages[:, t] = advantage
+        next_value = values[:, t]
+    return advantages, advantages + values
+
+
+def masked_mean(x, mask):
+    """Mean of x where the mask is True; both the same shape. 0-d; 0 if the mask is empty."""
+    same_shape(x=x, mask=mask)
+    return (x * mask).sum() / mask.sum().clamp(min=1)
+
+
+def whiten(x, mask, shift_mean=True):
+    """x with variance 1 over the real tokens, and with mean 0, or with the mean it had if `shift_mean` is False.
+
+    x, mask  (B, R); population variance, eps 1e-8. What stands at PAD afterwards means nothing
+    Source   lm-human-preferences, the code of Ziegler et al. 2019
+    """
+    mean = masked_mean(x, mask)
+    variance = masked_mean((x - mean).square(), mask)
+    whitened = (x - mean) * torch.rsqrt(variance + 1e-8)
+    return whitened if shift_mean else whitened + mean
+
+
+def policy_loss(logprobs, old_logprobs, advantages, mask, clip):
+    """The clipped surrogate: no gain from moving a probability further than `clip` in the direction that pays.
+
+    rho = exp(log pi - log pi_old);   loss = mean max(-A rho, -A clip(rho, 1 - eps, 1 + eps))
+
+    all (B, R); old_ = at sampling time
+    Returns  loss, clip_fraction (share of the tokens on which the clipped branch is the larger): scalars
+    Raises   ValueError if the shapes differ
+    Source   Schulman et al. 2017, eq. 7 (arXiv:1707.06347)
+    """
+    same_shape(logprobs=logprobs, old_logprobs=old_logprobs, advantages=advantages, mask=mask)
+    ratio = (logprobs - old_logprobs).exp()
+    unclipped = -advantages * ratio
+    clipped = -advantages * ratio.clamp(1 - clip, 1 + clip)
+    return masked_mean(torch.max(unclipped, clipped), mask), masked_mean((clipped > unclipped).float(), mask)
+
+
+def value_loss(values, old_values, returns, mask, clip):
+    """Squared error of the critic, without gain from moving further than `clip` from the old value.
+
+    mean max((V - R)^2, (clip(V, V_old - eps, V_old + eps) - R)^2) / 2
+
+    all (B, R), units of the score
+    Returns  scalar
+    Raises   ValueError if the shapes differ
+    Source   lm-human-preferences, the code of Ziegler et al. 2019
+    """
+    same_shape(values=values, old_values=old_values, returns=returns, mask=mask)
+    clipped = torch.max(torch.min(values, old_values + clip), old_values - clip)
+    return masked_mean(torch.max((values - returns).square(), (clipped - returns).square()), mask) / 2
+
+
+def explained_variance(values, returns, mask):
+    """1 - var(R - V) / var(R) over real tokens: 1 = the critic knew, 0 = it did no better than a constant."""
+    def variance(x):
+        return masked_mean((x - masked_mean(x, mask)).square(), mask)
+    return 1 - variance(returns - values) / variance(returns).clamp(min=1e-8)
+
+
+class AdaptiveKL:
+    """A KL coefficient that is raised while the KL is above its target, and lowered below it.
+
+    e = clip(KL / target - 1, -0.2, 0.2);   beta <- beta (1 + e n / horizon)
+
+    target   nats per response; horizon: episodes that an error of 1 would take to double beta
+    Source   Ziegler et al. 2019, section 2.2
+    """
+
+    def __init__(self, kl_coef, target, horizon):
+        self.kl_coef, self.target, self.horizon = kl_coef, target, horizon
+
+    def update(self, kl, episodes):
+        """Take in the mean KL of so many episodes; returns the new coefficient."""
+        error = min(max(kl / self.target - 1, -0.2), 0.2)
+        self.kl_coef *= 1 + error * episodes / self.horizon
+        return self.kl_coef
+
+
+def kl_estimates(logprobs, reference_logprobs):
+    """Three estimates of KL(pi || pi_ref) per token from tokens sampled from pi, with r = pi_ref / pi.
+
+    k1 = -log r (unbiased);   k2 = (log r)^2 / 2 (biased, low variance);   k3 = (r - 1) - log r (unbiased, never negative)
+
+    Returns  k1, k2, k3, each of the inputs' shape, nats
+    Source   Schulman, "Approximating KL Divergence", 2020
+    """
+    same_shape(logprobs=logprobs, reference_logprobs=reference_logprobs)
+    log_ratio = reference_logprobs - logprobs
+    return -log_ratio, log_ratio.square() / 2, log_ratio.expm1() - log_ratio
+
+
+def same_shape(**tensors):
+    """ValueError naming every shape unless all are the same."""
+    if len({x.shape for x in tensors.values()}) > 1:
+        shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in tensors.items())
+        raise ValueError(f"shapes differ: {shapes}")

@@ -1,0 +1,68 @@
+"""The reward model: one number for a whole response, learnt from people's preferences."""
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from minippo.tokens import PAD
+
+
+class RewardModel(nn.Module):
+    """A language model whose state at the end of the response is read by a linear head.
+
+    The head starts at N(0, 1/sqrt(D + 1)), bias 0 (Stiennon et al. 2020). Gain and shift are set once, after training.
+    """
+
+    def __init__(self, lm):
+        super().__init__()
+        self.lm = lm
+        self.head = nn.Linear(lm.config.width, 1)
+        nn.init.normal_(self.head.weight, std=(lm.config.width + 1) ** -0.5)
+        nn.init.zeros_(self.head.bias)
+        self.register_buffer("gain", torch.ones(()))
+        self.register_buffer("shift", torch.zeros(()))
+
+    def forward(self, query, response):
+        """Scores (B,) of the responses: the score of the last prefix, wherever padding puts that.
+
+        query (B, Q) padded on the left, response (B, R) padded on the right
+        """
+        length = (response != PAD).sum(1, keepdim=True)
+        return self.prefix_scores(query, response).gather(1, length).squeeze(1)
+
+    def prefix_scores(self, query, response):
+        """(B, R + 1): column t scores response[:, :t]. What a separate critic starts from."""
+        return self.gain * self.head(self.lm.states(query, response)).squeeze(-1) + self.shift
+
+    @torch.no_grad()
+    def normalize(self, scores):
+        """Set gain and shift so that these scores, (N,) of this model, would have mean 0 and standard deviation 1.
+
+        Raises   ValueError if there are fewer than two, or if all are equal
+        Source   Ziegler et al. 2019, section 2.2 (arXiv:1909.08593)
+        """
+        if scores.numel() < 2 or not scores.std(correction=0) > 0:
+            raise ValueError("normalizing needs at least two scores that differ")
+        mean, std = scores.mean(), scores.std(correction=0)
+        self.gain.copy_(self.gain / std)
+        self.shift.copy_((self.shift - mean) / std)
+
+
+def preference_loss(chosen, rejected):
+    """-log sigmoid(chosen - rejected): the Bradley-Terry likelihood that people prefer as they did.
+
+    chosen, rejected   (P,) scores of the two responses of each comparison
+    Returns            mean over comparisons, nats; ln 2 where the model has no opinion
+    Raises             ValueError if the shapes differ
+    Source             Ouyang et al. 2022, eq. 1 (arXiv:2203.02155)
+    """
+    if chosen.shape != rejected.shape:
+        raise ValueError(f"chosen {tuple(chosen.shape)} and rejected {tuple(rejected.shape)} differ in shape")
+    return -F.logsigmoid(chosen - rejected).mean()
+
+
+def regression_loss(scores, targets):
+    """Mean squared error to the standardised mean rating, both (B,). ValueError if the shapes differ."""
+    if scores.shape != targets.shape:
+        raise ValueError(f"scores {tuple(scores.shape)} and targets {tuple(targets.shape)} differ in shape")
+    return (scores - targets).square().mean()

@@ -1,0 +1,63 @@
+"""Text to token ids and back: byte-level BPE, so that every text can be written and none needs an 'unknown' token."""
+
+from pathlib import Path
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from minippo.errors import UserError
+
+END = "<|endoftext|>"  # GPT-2's only special token: it begins and ends every text
+
+
+class Tokenizer:
+    """A trained byte-level BPE (Sennrich et al. 2016; bytes as in GPT-2, Radford et al. 2019).
+
+    vocab_size   number of token ids
+    end          id of the end token
+    """
+
+    def __init__(self, bpe):
+        self.bpe = bpe
+        self.bpe.encode_special_tokens = True  # "<|endoftext|>" typed by a user is text, not the end
+        self.vocab_size = bpe.get_vocab_size()
+        self.end = bpe.token_to_id(END)
+        if self.end is None:
+            raise ValueError(f"the tokenizer has no token {END}")
+
+    @classmethod
+    def train(cls, texts, vocab_size):
+        """Learn up to `vocab_size` tokens (at least 257: the bytes and the end) from an iterable of texts."""
+        if vocab_size < 257:
+            raise ValueError(f"vocab_size is {vocab_size}; 256 bytes and the end token need 257")
+        bpe = tokenizers.Tokenizer(models.BPE())
+        bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        bpe.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        bpe.train_from_iterator(texts, trainers.BpeTrainer(
+            vocab_size=vocab_size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False))
+        return cls(bpe)
+
+    def encode(self, text):
+        """Token ids of a text, a list without the end token."""
+        return self.bpe.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids):
+        """Text of a list or 1-d tensor of token ids; PAD and the end token are left out."""
+        ids = ids.tolist() if hasattr(ids, "tolist") else ids
+        return self.bpe.decode([i for i in ids if i >= 0 and i != self.end])
+
+    def save(self, folder):
+        """Write `tokenizer.json`, the format of the `tokenizers` library."""
+        (Path(folder) / "tokenizer.json").write_text(self.bpe.to_str(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder):
+        """Read `tokenizer.json`; UserError if it is missing or is no tokenizer of this kind."""
+        path = Path(folder) / "tokenizer.json"
+        try:
+            return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); give a folder that a stage wrote") from None
+        except Exception as error:  # the library raises plain Exception for whatever it cannot parse
+            raise UserError(f"{path}: not a tokenizer ({error}); write it again with pretrain.py") from None

@@ -1,0 +1,1 @@
+"""What you look at models with; none of it is needed to understand PPO."""

@@ -1,0 +1,78 @@
+"""How good a reward model is: held-out accuracy beside the human ceiling and a word-counting baseline."""
+
+import torch
+
+from minippo import data
+from minippo.reward import preference_loss
+from minippo.tools.words import BagOfWords
+
+BINS = ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, float("inf")))  # differences of two scores, nats of preference
+
+
+def report(reward, training, groups, held_out, generator, count=20_000):
+    """Measure a reward model on fresh comparisons of held-out texts, ties dropped. A dict of figures.
+
+    training, groups   the Comparisons and groups it was trained on: the baseline learns from the same
+    held_out           Comparisons of other texts
+    """
+    chosen, rejected = held_out.fresh_pairs(count, generator)
+    margin = difference(score_all(reward, held_out), chosen, rejected)
+    bag = BagOfWords(training.texts)
+    one, other = everyone_compared(groups)
+    bag.fit(lambda scores: preference_loss(scores[one], scores[other]))
+    figures = {
+        "pairs": len(chosen),
+        "accuracy": accuracy(margin),
+        "bag_of_words": accuracy(difference(bag(held_out.texts), chosen, rejected)),
+        "calibration_error": expected_calibration_error(margin),
+        "by_margin": [(low, accuracy(margin[inside]), inside.float().mean().item())
+                      for low, high in BINS if (inside := (low <= margin.abs()) & (margin.abs() < high)).any()],
+    }
+    if held_out.rated:
+        figures["ceiling"] = accuracy(difference(held_out.ratings(), chosen, rejected))
+    return figures
+
+
+@torch.no_grad()
+def score_all(reward, comparisons, size=64):
+    """Scores (N,) of all examples, on the CPU."""
+    device = reward.gain.device
+    parts = [comparisons.examples[i:i + size] for i in range(0, len(comparisons.examples), size)]
+    return torch.cat([reward(*data.tensors(part, device=device)).float().cpu() for part in parts])
+
+
+def difference(scores, chosen, rejected):
+    return scores[chosen] - scores[rejected]
+
+
+def accuracy(margin):
+    """Share of comparisons on which the sign of chosen - rejected is right; no opinion counts half."""
+    return ((margin > 0).float().mean() + (margin == 0).float().mean() / 2).item()
+
+
+def expected_calibration_error(margin, bins=10):
+    """Mean distance between how sure a model is, sigmoid|margin|, and how often it is right, over bins of sureness.
+
+    Source   Naeini et al. 2015; Guo et al. 2017, eq. 3
+    """
+    sure = margin.abs().sigmoid()
+    right = (margin > 0).float()
+    which = ((sure - 0.5) * 2 * bins).long().clamp(max=bins - 1)
+    return sum((sure[which == b].mean() - right[which == b].mean()).abs().item() * (which == b).float().mean().item()
+               for b in which.unique())
+
+
+def everyone_compared(groups):
+    """All comparisons of all groups as indices of examples: chosen, rejected."""
+    return (torch.cat([texts[chosen] for texts, chosen, _ in groups]),
+            torch.cat([texts[rejected] for texts, _, rejected in groups]))
+
+
+def lines(figures):
+    """The figures as text for a person."""
+    text = [f"accuracy on {figures['pairs']:,} fresh comparisons of held-out texts: {figures['accuracy']:.3f}"
+            f" (bag of words on the same comparisons {figures['bag_of_words']:.3f}"
+            + (f"; people's ceiling {figures['ceiling']:.3f})" if "ceiling" in figures else ")"),
+            f"expected calibration error {figures['calibration_error']:.3f}; accuracy by margin: "
+            + ", ".join(f"from {low:g} {right:.2f} ({share:.0%} of pairs)" for low, right, share in figures["by_margin"])]
+    return "\n".join(text)

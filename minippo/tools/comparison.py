@@ -1,0 +1,80 @@
+"""Before and after: the reference's and the policy's responses to the same held-out prompts, with figures."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from minippo import data
+from minippo.checkpoint import write_atomically
+from minippo.tokens import PAD
+from minippo.tools.words import Judge
+
+SAMPLES = 512   # responses of each model behind the figures
+SHOWN = 6       # of them in the table
+
+
+def report(policy, reference, reward, parts, tokenizer, config, folder):
+    """Figures and a table as text; the figures also go to `comparison.json` in the folder.
+
+    policy, reference   ActorCritics; reward: the RewardModel (high = positive, whatever the target)
+    parts               of `data.split`: the judge learns from "judge" and is measured on "prompts"; prompts from "test"
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    prompts = data.Prompts(parts["test"], tokenizer, config.shortest_prompt, config.longest_prompt,
+                           policy.lm.config.context - config.response_length)
+    query = prompts.sample(SAMPLES, generator, reward.gain.device)
+    rated = parts["judge"] and parts["judge"][0].votes and parts["prompts"][0].votes
+    judge = Judge(parts["judge"], parts["prompts"] + parts["test"]) if rated else None
+    figures, texts, scores = {}, {}, {}
+    for name, model in [("reference", reference), ("policy", policy)]:
+        response = model.generate(query, config.response_length, generator)
+        figures[name], texts[name], scores[name] = measure(model, reference, reward, judge, query, response, tokenizer)
+    if judge:
+        figures["judge_accuracy"] = judge.accuracy
+    write_atomically(Path(folder) / "comparison.json", json.dumps(figures, indent=2).encode())
+    return table(query, texts, scores, tokenizer) + "\n\n" + lines(figures)
+
+
+@torch.no_grad()
+def measure(model, reference, reward, judge, query, response, tokenizer):
+    """Figures (a dict), texts and scores of a model's responses."""
+    mask = response != PAD
+    kl = (model(query, response)[0] - reference(query, response)[0]).sum(1)
+    scores = reward(query, response).tolist()
+    texts = [tokenizer.decode(row) for row in response]
+    figures = {
+        "score": sum(scores) / len(scores),
+        "kl": kl.mean().item(),
+        "distinct_2": distinct(texts, 2),
+        "length": mask.sum(1).float().mean().item(),
+        "ended": (response == model.end).any(1).float().mean().item(),
+    }
+    if judge:
+        whole = [tokenizer.decode(row) for row in torch.cat([query, response], dim=1)]
+        figures["judged_positive"] = judge.positive(whole).float().mean().item()
+    return figures, texts, scores
+
+
+def distinct(texts, n):
+    """Different runs of n words, as a share of all: low = the same phrases again and again (Li et al. 2016)."""
+    runs = [run for words in map(str.split, texts) for run in zip(*(words[i:] for i in range(n)))]
+    return len(set(runs)) / max(1, len(runs))
+
+
+def table(query, texts, scores, tokenizer):
+    rows = []
+    for i in range(min(SHOWN, len(query))):
+        rows.append(f"{tokenizer.decode(query[i])} ...")
+        rows += [f"  {name:>9} {scores[name][i]:+.2f}  {texts[name][i].strip()}" for name in texts]
+    return "\n".join(rows)
+
+
+def lines(figures):
+    """One line for the reference, one for the policy."""
+    accuracy = f" (accuracy {figures['judge_accuracy']:.2f})" if "judge_accuracy" in figures else ""
+    return "\n".join(
+        f"{name:>9}: score {f['score']:+.2f}"
+        + (f", judged positive {f['judged_positive']:.0%}{accuracy}" if "judged_positive" in f else "")
+        + f", KL {f['kl']:.2f}, distinct-2 {f['distinct_2']:.2f}, length {f['length']:.1f}, ended {f['ended']:.0%}"
+        for name, f in figures.items() if name in ("reference", "policy"))

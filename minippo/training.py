@@ -1,0 +1,62 @@
+"""What all three stages do around their loops."""
+
+from pathlib import Path
+
+import torch
+
+from minippo import corpora, data
+from minippo.errors import UserError
+
+
+def start(config):
+    """From a script's config: device, generator (on the CPU, for every random choice), rows by part, output folder."""
+    device = pick_device(config.device)
+    torch.manual_seed(config.seed)  # for initialisation and dropout
+    generator = torch.Generator().manual_seed(config.seed)
+    parts = data.split(corpora.read(config.data))
+    folder = Path(config.out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be made ({error.strerror}); name another folder") from None
+    return device, generator, parts, folder
+
+
+def pick_device(name):
+    """torch.device for --device; UserError if this machine does not have it."""
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, there in has.items() if there)
+    if not has[name]:
+        raise UserError(f"--device {name}: this machine has none that torch can use; try --device auto")
+    return torch.device(name)
+
+
+def use_bf16(precision, device):
+    """Whether matrix products run in bfloat16; "auto": where the hardware multiplies it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability()[0] >= 8
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # torch has no public question for this
+    return device.type == "cpu" and native()
+
+
+def linear_decay(optimizer, steps, warmup=0.0):
+    """Scheduler: up to the optimizer's rate over the share `warmup` of the steps, then down, to reach 0 after the last.
+
+    Without warmup step t = 1 ... N has the rate lr (1 - (t - 1) / N), as in Ziegler et al. 2019.
+    """
+    rising = round(warmup * steps)
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda done: (done + 1) / rising if done < rising else (steps - done) / max(1, steps - rising))
+
+
+def step(model, optimizer, schedule, loss, max_grad_norm=1.0):
+    """One optimizer step on a loss; returns the gradient's norm before clipping."""
+    optimizer.zero_grad()
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
+    optimizer.step()
+    schedule.step()
+    return norm.item()

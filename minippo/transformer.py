@@ -1,0 +1,264 @@
+"""A language model p(response | query) with two architectures that differ in one method, `context`.
+
+R tokens, R + 1 states: state t has seen the query and `response[:, :t]`. Column t of `states[:, :-1]` therefore
+predicts column t of the response, and nobody outside this file ever shifts by one.
+
+Shapes: B batch, Q query length, R response length, T tokens in, S tokens attended to, D width, H heads, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from minippo.tokens import PAD
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    vocab_size: int
+    end: int                        # id of the token that begins and ends every text
+    architecture: str = "decoder"   # or "seq2seq"
+    width: int = 256
+    heads: int = 8
+    layers: int = 4                 # of the decoder, and as many again in a Seq2Seq's encoder
+    context: int = 128              # positions: the longest query + response
+    dropout: float = 0.0
+
+    def __post_init__(self):
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(f"architecture {self.architecture!r} is none of {', '.join(ARCHITECTURES)}")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if not 0 <= self.end < self.vocab_size:
+            raise ValueError(f"end token {self.end} is outside the vocabulary of {self.vocab_size}")
+
+
+def build(config):
+    """The LanguageModel that a config describes, freshly initialised."""
+    return ARCHITECTURES[config.architecture](config)
+
+
+class LanguageModel(nn.Module):
+    """What both architectures share: everything but what the response follows and attends to.
+
+    Weights are float32; with `bf16 = True` the matrix products run in bfloat16, the residual stream stays float32.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.config, self.end, self.bf16 = config, config.end, False
+        self.embedding = nn.Embedding(config.vocab_size, config.width)
+        self.positions = nn.Embedding(config.context, config.width)
+        cross = config.architecture == "seq2seq"
+        self.blocks = nn.ModuleList(Block(config, cross) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def context(self, query):
+        """What the response follows, and what it may attend to besides: the one difference of the architectures.
+
+        query    (B, Q), PAD on the left
+        Returns  prefix (B, P), tokens in front of the response; encoded, None or what `decode` cross-attends to
+        """
+        raise NotImplementedError
+
+    def decode(self, tokens, encoded=None, cache=None):
+        """Hidden states of the tokens, each of which has seen the tokens before it, and `encoded`.
+
+        tokens   (B, T), PAD anywhere; those after the ones in `cache`, if there is one
+        Returns  (B, T, D)
+        Raises   ValueError if more tokens stand in a row than there are positions
+        """
+        length = tokens.shape[1]
+        real = tokens != PAD if cache is None else cache.real_so_far(tokens)              # (B, S)
+        if real.shape[1] > self.config.context:
+            raise ValueError(f"{real.shape[1]} tokens do not fit into the context of {self.config.context}")
+        padded = cache is not None or bool((tokens[:, 0] == PAD).any())
+        mask = causal_mask(real, length) if padded else None   # pads on the right alone are never looked at
+        cross_mask = None if encoded is None else encoded.mask
+        with self.autocast():
+            x = self.embed(tokens, real.cumsum(1)[:, -length:])
+            for i, block in enumerate(self.blocks):
+                x = block(x, mask, cache and cache.layers[i], encoded and encoded.keys_values[i], cross_mask)
+            return self.norm(x)
+
+    def embed(self, tokens, count):
+        """Token and position embeddings; position = how many real tokens stand before. count (B, T), itself included."""
+        x = self.embedding(tokens.clamp(min=0)) + self.positions((count - 1).clamp(min=0))
+        return self.dropout(x)
+
+    def states(self, query, response):
+        """The trajectory: state t has seen the query and response[:, :t].
+
+        query (B, Q) padded on the left, response (B, R) padded on the right
+        Returns  (B, R + 1, D)
+        """
+        with self.autocast():
+            prefix, encoded = self.context(query)
+            hidden = self.decode(torch.cat([prefix, response], dim=1), encoded)
+        return hidden[:, prefix.shape[1] - 1:]
+
+    def logits(self, states):
+        """(..., D) -> (..., V): the head is the embedding."""
+        with self.autocast():
+            return F.linear(states, self.embedding.weight)
+
+    def forward(self, query, response):
+        """Logits (B, R, V); column t is for response[:, t]."""
+        return self.logits(self.states(query, response)[:, :-1])
+
+    def autocast(self):
+        """Context in which matrix products run in bfloat16, if this model asks for it."""
+        return torch.autocast(self.embedding.weight.device.type, torch.bfloat16, enabled=self.bf16)
+
+
+class Decoder(LanguageModel):
+    """GPT-2's architecture (Radford et al. 2019): the response simply follows the query."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.apply(initialize)
+
+    def context(self, query):
+        return query, None
+
+
+class Seq2Seq(LanguageModel):
+    """An encoder reads the query in both directions; the decoder starts from the end token and attends to it."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.encoder = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.encoder_norm = nn.LayerNorm(config.width)
+        self.apply(initialize)
+
+    def context(self, query):
+        real = query != PAD                                                                # (B, Q)
+        mask = real[:, None, None, :] | torch.eye(query.shape[1], dtype=torch.bool, device=query.device)
+        with self.autocast():
+            x = self.embed(query, real.cumsum(1))
+            for block in self.encoder:
+                x = block(x, mask)
+            x = self.encoder_norm(x)
+            keys_values = [block.cross.keys_values(x) for block in self.blocks]
+        return query.new_full((len(query), 1), self.end), Encoded(keys_values, real[:, None, None, :])
+
+
+ARCHITECTURES = {"decoder": Decoder, "seq2seq": Seq2Seq}
+
+
+@dataclass
+class Encoded:
+    """What a Seq2Seq's decoder attends to, computed once per query."""
+    keys_values: list        # per layer: keys, values, each (B, H, Q, D/H)
+    mask: torch.Tensor       # (B, 1, 1, Q), True = a real token
+
+
+class Block(nn.Module):
+    """GPT-2's: layer norm before attention and MLP, residuals around both; cross-attention in between if asked for."""
+
+    def __init__(self, config, cross=False):
+        super().__init__()
+        width = config.width
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = Attention(config)
+        if cross:
+            self.norm_cross = nn.LayerNorm(width)
+            self.cross = Attention(config)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.expand, self.contract = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.contract.is_residual = 2 * config.layers
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x, mask, cache=None, encoded=None, encoded_mask=None):
+        normed = self.norm_attention(x)
+        keys, values = self.attention.keys_values(normed)
+        if cache is not None:
+            keys, values = cache.append(keys, values)
+        x = x + self.dropout(self.attention(normed, keys, values, mask))
+        if encoded is not None:
+            x = x + self.dropout(self.cross(self.norm_cross(x), *encoded, encoded_mask))
+        hidden = F.gelu(self.expand(self.norm_mlp(x)), approximate="tanh")
+        return x + self.dropout(self.contract(hidden))
+
+
+class Attention(nn.Module):
+    """softmax(q k / sqrt(D/H)) v in H heads (Vaswani et al. 2017, section 3.2), with biases as in GPT-2."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.heads = config.heads
+        self.query = nn.Linear(config.width, config.width)
+        self.key_value = nn.Linear(config.width, 2 * config.width)
+        self.out = nn.Linear(config.width, config.width)
+        self.out.is_residual = 2 * config.layers
+
+    def keys_values(self, x):
+        """(B, S, D) -> keys, values, each (B, H, S, D/H)."""
+        return [self.split(part) for part in self.key_value(x).chunk(2, dim=-1)]
+
+    def split(self, x):
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)          # (B, T, D) -> (B, H, T, D/H)
+
+    def forward(self, x, keys, values, mask):
+        """x (B, T, D); mask (B, 1, T or 1, S), True = look at it, or None for plain causal. Returns (B, T, D)."""
+        attended = F.scaled_dot_product_attention(
+            self.split(self.query(x)), keys, values, attn_mask=mask, is_causal=mask is None)
+        return self.out(attended.transpose(1, 2).flatten(2))
+
+
+def causal_mask(real, length):
+    """Which of S tokens each of the last `length` may look at: the real ones up to itself, and always itself.
+
+    real     (B, S), True = a real token
+    Returns  (B, 1, length, S) bool; "itself" keeps the softmax of a pad finite, and no real token looks at a pad
+    """
+    position = torch.arange(real.shape[1], device=real.device)
+    own = position[-length:, None]
+    return ((position < own) & real[:, None, None, :]) | (position == own)
+
+
+def initialize(module):
+    """GPT-2's initialisation: N(0, 0.02), layers that write into the residual stream scaled by 1/sqrt(their number)."""
+    if isinstance(module, (nn.Linear, nn.Embedding)):
+        nn.init.normal_(module.weight, std=0.02 / getattr(module, "is_residual", 1) ** 0.5)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)
+
+
+class KVCache:
+    """Keys and values of the tokens decoded so far; an argument of `decode`, never a state of the model.
+
+    length   tokens it has room for: prefix and response
+    """
+
+    def __init__(self, config, batch, length, device=None):
+        self.layers = [LayerCache(length) for _ in range(config.layers)]
+        self.real = torch.zeros(batch, length, dtype=torch.bool, device=device)
+        self.used = 0
+
+    def real_so_far(self, tokens):
+        """Note which of the new tokens (B, T) are real; (B, S) for all so far."""
+        start, self.used = self.used, self.used + tokens.shape[1]
+        if self.used > self.real.shape[1]:
+            raise ValueError(f"{self.used} tokens do not fit into a cache of {self.real.shape[1]}")
+        self.real[:, start:self.used] = tokens != PAD
+        return self.real[:, :self.used]
+
+
+class LayerCache:
+    """One layer's keys and values, allocated when the first arrive (they bring dtype and shape)."""
+
+    def __init__(self, length):
+        self.length, self.used, self.keys = length, 0, None
+
+    def append(self, keys, values):
+        """New (B, H, T, D/H) -> all so far (B, H, S, D/H)."""
+        if self.keys is None:
+            shape = (*keys.shape[:2], self.length, keys.shape[3])
+            self.keys, self.values = keys.new_zeros(shape), values.new_zeros(shape)
+        start, self.used = self.used, self.used + keys.shape[2]
+        self.keys[:, :, start:self.used], self.values[:, :, start:self.used] = keys, values
+        return self.keys[:, :, :self.used], self.values[:, :, :self.used]

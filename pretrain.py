@@ -1,0 +1,89 @@
+"""Stage 1: a language model from plain text, by maximum likelihood of responses -> runs/pretrain/"""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from minippo import checkpoint, data
+from minippo.config import RunConfig, option, run
+from minippo.generation import generate
+from minippo.metrics import Metrics
+from minippo.policy import token_logprobs
+from minippo.tokenizer import Tokenizer
+from minippo.tokens import PAD
+from minippo.training import linear_decay, start, step, use_bf16
+from minippo.transformer import ARCHITECTURES, TransformerConfig, build
+
+
+@dataclass
+class Config(RunConfig):
+    out: str = option("runs/pretrain", "folder to write")
+    architecture: str = option("decoder", "GPT-2's, or encoder and decoder", choices=tuple(ARCHITECTURES))
+    vocab_size: int = option(4096, "tokens of the byte-pair encoding", low=257)
+    width: int = option(256, "size of a hidden state", low=1)
+    heads: int = option(4, "attention heads", low=1)
+    layers: int = option(4, "transformer blocks", low=1)
+    context: int = option(128, "longest query + response in tokens", low=8)
+    dropout: float = option(0.1, "share of activations dropped, in this stage only", low=0, high=0.9)
+    passes: int = option(8, "passes over the training texts", low=1)
+    batch_size: int = option(64, "texts per step", low=1)
+    lr: float = option(2e-3, "peak learning rate; 3e-4 to 3e-3", low=0)
+    warmup: float = option(0.05, "share of the steps in which the learning rate rises", low=0, high=1)
+    weight_decay: float = option(0.1, "of AdamW", low=0)
+    longest_prompt: int = option(8, "beginnings of up to so many tokens are given as queries in half of the steps", low=1)
+    samples: int = option(5, "texts to write at the end", low=0)
+
+
+def main(config):
+    device, generator, parts, folder = start(config)
+    training, held_out = parts["reward"] + parts["judge"], parts["prompts"] + parts["test"]
+    tokenizer = Tokenizer.train((f"{row.prompt}{row.text}" for row in training), config.vocab_size)
+    shape = TransformerConfig(tokenizer.vocab_size, tokenizer.end, config.architecture, config.width, config.heads,
+                              config.layers, config.context, config.dropout)
+    lm = build(shape).to(device)
+    lm.bf16 = use_bf16(config.precision, device)
+    examples = data.encode(training, tokenizer, config.context)
+    steps = config.passes * math.ceil(len(examples) / config.batch_size)
+    optimizer = torch.optim.AdamW(lm.parameters(), config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay)
+    schedule = linear_decay(optimizer, steps, config.warmup)
+    metrics = Metrics(folder, steps, {"loss": "loss/train"})
+    passes = (data.batches(examples, config.batch_size, generator) for _ in range(config.passes))
+    for iteration, batch in enumerate(itertools.chain.from_iterable(passes)):
+        query, response = data.tensors(batch, data.random_cut(config.longest_prompt, generator), device)
+        loss = cross_entropy(lm(query, response), response)
+        norm = step(lm, optimizer, schedule, loss)
+        metrics.log(iteration, {"loss/train": loss.item(), "grad_norm": norm}, int((response != PAD).sum()))
+    metrics.close()
+    lm.eval()
+    checkpoint.save(folder, "pretrain", lm, tokenizer, config)
+    print(held_out_loss(lm, held_out, tokenizer))
+    prompts = data.Prompts(held_out, tokenizer, 1, config.longest_prompt, config.context - 32)
+    query = prompts.sample(config.samples, generator, device)
+    for given, response in zip(query, generate(lm, query, 32, 0.7, generator=generator)):
+        print(f"  {tokenizer.decode(given)} |{tokenizer.decode(response)}")
+
+
+def cross_entropy(logits, response):
+    """Nats per real token of the response; logits (B, R, V), response (B, R) -> scalar."""
+    return F.cross_entropy(logits.flatten(0, 1).float(), response.flatten(), ignore_index=PAD)
+
+
+@torch.no_grad()
+def held_out_loss(lm, rows, tokenizer):
+    """One line: how well the model predicts texts it was not trained on."""
+    examples = data.encode(rows, tokenizer, lm.config.context)
+    tokens = sum(len(response) for _, response in examples)
+    nats = 0.0
+    for start in range(0, len(examples), 64):
+        query, response = data.tensors(examples[start:start + 64], device=lm.embedding.weight.device)
+        nats -= token_logprobs(lm(query, response), response).sum().item()
+    characters, words = sum(len(row.text) for row in rows), sum(len(row.text.split()) for row in rows)
+    return (f"held-out texts: {nats / tokens:.3f} nats per token, {nats / characters:.3f} per character, "
+            f"perplexity {math.exp(nats / words):.0f} per word")
+
+
+if __name__ == "__main__":
+    run(main, Config, __doc__)

@@ -1,0 +1,34 @@
+"""What the tests share: small models of both architectures, and one thread, so that the suite does not fight itself."""
+
+import pytest
+import torch
+
+from minippo.tokens import pad_left, pad_right
+from minippo.transformer import TransformerConfig, build
+
+torch.set_num_threads(1)
+
+END = 0
+
+
+@pytest.fixture(params=["decoder", "seq2seq"])
+def lm(request):
+    """A randomly initialised language model, evaluated: vocabulary 11, end token 0, context 32."""
+    torch.manual_seed(0)
+    model = build(TransformerConfig(vocab_size=11, end=END, architecture=request.param, width=16, heads=2, layers=2,
+                                    context=32)).eval()
+    for parameter in model.parameters():   # larger than the usual start, so that a wrong column or mask shows
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+@pytest.fixture
+def query():
+    """Three queries of different lengths, (3, 4)."""
+    return pad_left([[0, 3, 4, 5], [0, 6], [0, 7, 8]])
+
+
+@pytest.fixture
+def response():
+    """Three responses, (3, 4): ended, cut off by the limit, ended at once."""
+    return pad_right([[1, 2, 0], [9, 8, 7, 6], [0]])

@@ -1,0 +1,80 @@
+"""Stage 2: a reward model from people's preferences, starting from the pretrained model -> runs/reward/"""
+
+from dataclasses import dataclass
+
+import torch
+
+from minippo import checkpoint, data
+from minippo.config import RunConfig, option, run
+from minippo.generation import generate
+from minippo.metrics import Metrics
+from minippo.reward import RewardModel, preference_loss, regression_loss
+from minippo.tokens import PAD
+from minippo.tools import calibration
+from minippo.training import linear_decay, start, step, use_bf16
+
+
+@dataclass
+class Config(RunConfig):
+    out: str = option("runs/reward", "folder to write")
+    model: str = option("runs/pretrain", "folder of the pretrained model to start from")
+    loss: str = option("pairwise", "learn who was preferred, or the mean rating", choices=("pairwise", "regression"))
+    passes: int = option(2, "times that each text votes again, in one pass over the comparisons", low=1)
+    group_size: int = option(32, "texts per step; all of them are compared with each other", low=2)
+    lr: float = option(3e-4, "learning rate, falling to 0; 1e-4 to 1e-3", low=0)
+    weight_decay: float = option(0.01, "of AdamW", low=0)
+    longest_prompt: int = option(8, "tokens of a text that may be given as its query", low=1)
+    normalize_samples: int = option(512, "responses of the pretrained model whose scores get mean 0, deviation 1", low=2)
+    response_length: int = option(24, "tokens of those responses", low=1)
+    temperature: float = option(0.7, "of those responses: as in stage 3", low=0.01)
+
+
+def main(config):
+    device, generator, parts, folder = start(config)
+    lm, tokenizer = checkpoint.load_lm(config.model)
+    reward = RewardModel(lm).to(device)   # no dropout from here on: the model is in evaluation mode
+    lm.bf16 = use_bf16(config.precision, device)
+
+    comparisons = data.Comparisons(parts["reward"], tokenizer, lm.config.context)
+    groups = comparisons.groups(config.group_size, config.passes, generator)
+    targets = standardized(comparisons.ratings()).to(device) if config.loss == "regression" else None
+    optimizer = torch.optim.AdamW(reward.parameters(), config.lr, weight_decay=config.weight_decay)
+    schedule = linear_decay(optimizer, len(groups))
+    metrics = Metrics(folder, len(groups), {"loss": "loss/train", "accuracy": "accuracy/train"})
+    for iteration, (texts, chosen, rejected) in enumerate(groups):
+        examples = [comparisons.examples[i] for i in texts]
+        query, response = data.tensors(examples, data.random_cut(config.longest_prompt, generator), device)
+        scores = reward(query, response)
+        if config.loss == "pairwise":
+            loss = preference_loss(scores[chosen], scores[rejected])
+        else:
+            loss = regression_loss(scores, targets[texts])
+        norm = step(reward, optimizer, schedule, loss)
+        accuracy = (scores[chosen] > scores[rejected]).float().mean().item()
+        metrics.log(iteration, {"loss/train": loss.item(), "accuracy/train": accuracy, "grad_norm": norm},
+                    int((response != PAD).sum()))
+    metrics.close()
+    reward.eval()
+    held_out = data.Comparisons(parts["prompts"] + parts["test"], tokenizer, lm.config.context)
+    figures = calibration.report(reward, comparisons, groups, held_out, generator)
+    print(calibration.lines(figures))
+    normalize(reward, checkpoint.load_lm(config.model)[0].to(device), parts["prompts"], tokenizer, config, generator)
+    checkpoint.save(folder, "reward", reward, tokenizer, config)
+
+
+def normalize(reward, lm, rows, tokenizer, config, generator):
+    """Responses of the untouched pretrained model get scores of mean 0 and standard deviation 1."""
+    lm.bf16 = reward.lm.bf16
+    prompts = data.Prompts(rows, tokenizer, 1, config.longest_prompt, lm.config.context - config.response_length)
+    query = prompts.sample(config.normalize_samples, generator, reward.gain.device)
+    response = generate(lm, query, config.response_length, config.temperature, generator=generator)
+    with torch.no_grad():
+        reward.normalize(reward(query, response))
+
+
+def standardized(x):
+    return (x - x.mean()) / x.std(correction=0)
+
+
+if __name__ == "__main__":
+    run(main, Config, __doc__)
