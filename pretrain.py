@@ -77,8 +77,8 @@ def held_out_loss(lm, rows, tokenizer):
     examples = data.encode(rows, tokenizer, lm.config.context)
     tokens = sum(len(response) for _, response in examples)
     nats = 0.0
-    for start in range(0, len(examples), 64):
-        query, response = data.tensors(examples[start:start + 64], device=lm.embedding.weight.device)
+    for i in range(0, len(examples), 64):
+        query, response = data.tensors(examples[i:i + 64], device=lm.embedding.weight.device)
         nats -= token_logprobs(lm(query, response), response).sum().item()
     characters, words = sum(len(row.text) for row in rows), sum(len(row.text.split()) for row in rows)
     return (f"held-out texts: {nats / tokens:.3f} nats per token, {nats / characters:.3f} per character, "
