@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from minippo import checkpoint, data
-from minippo.config import RunConfig, option, run
+from minippo.config import StageConfig, option, run
 from minippo.errors import UserError
 from minippo.memory import PPOMemory
 from minippo.metrics import Metrics
@@ -17,7 +17,7 @@ from minippo.training import linear_decay, start, use_bf16
 
 
 @dataclass
-class Config(PPOConfig, RunConfig):
+class Config(PPOConfig, StageConfig):
     out: str = option("runs/ppo", "folder to write")
     model: str = option("runs/pretrain", "folder of the pretrained model: the policy's beginning, and the reference")
     reward: str = option("runs/reward", "folder of the reward model")

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from minippo import checkpoint, data
-from minippo.config import RunConfig, option, run
+from minippo.config import StageConfig, option, run
 from minippo.generation import generate
 from minippo.metrics import Metrics
 from minippo.policy import token_logprobs
@@ -19,7 +19,7 @@ from minippo.transformer import ARCHITECTURES, TransformerConfig, build
 
 
 @dataclass
-class Config(RunConfig):
+class Config(StageConfig):
     out: str = option("runs/pretrain", "folder to write")
     architecture: str = option("decoder", "GPT-2's, or encoder and decoder", choices=tuple(ARCHITECTURES))
     vocab_size: int = option(4096, "tokens of the byte-pair encoding", low=257)

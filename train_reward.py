@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from minippo import checkpoint, data
-from minippo.config import RunConfig, option, run
+from minippo.config import StageConfig, option, run
 from minippo.generation import generate
 from minippo.metrics import Metrics
 from minippo.reward import RewardModel, preference_loss, regression_loss
@@ -15,7 +15,7 @@ from minippo.training import linear_decay, start, step, use_bf16
 
 
 @dataclass
-class Config(RunConfig):
+class Config(StageConfig):
     out: str = option("runs/reward", "folder to write")
     model: str = option("runs/pretrain", "folder of the pretrained model to start from")
     loss: str = option("pairwise", "learn who was preferred, or the mean rating", choices=("pairwise", "regression"))

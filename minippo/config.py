@@ -13,19 +13,24 @@ def option(default, help, low=None, high=None, choices=None):
 
 
 @dataclass
-class RunConfig:
-    """The flags that all three stages share."""
-    out: str = option("", "folder to write")
-    data: str = option("movies", "movies (rated snippets, fetched once), toy (made here), or your own file or folder")
+class DeviceConfig:
+    """The flags of everything that computes."""
     seed: int = option(0, "one seed fixes initialisation, order of the data and sampling", low=0)
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
     precision: str = option("auto", "of the matrix products; auto: bf16 where the processor has it",
                             choices=("auto", "bf16", "fp32"))
 
 
-def parse(config_class, description, arguments=None):
+@dataclass
+class StageConfig(DeviceConfig):
+    """The flags that all three stages share."""
+    out: str = option("", "folder to write")
+    data: str = option("movies", "movies (rated snippets, fetched once), toy (made here), or your own file or folder")
+
+
+def parse(config_class, description, arguments=None, prog=None):
     """Command line -> instance of a config dataclass. A wrong flag or value leaves with one line and status 2."""
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
+    parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False,
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     for f in fields(config_class):
         flag, meta = "--" + f.name.replace("_", "-"), f.metadata
@@ -50,10 +55,10 @@ def within(kind, low, high):
     return convert
 
 
-def run(main, config_class, description):
+def run(main, config_class, description, arguments=None, prog=None):
     """Run a script: a user's mistake is one line on stderr and status 2, never a traceback."""
     try:
-        main(parse(config_class, description))
+        main(parse(config_class, description, arguments, prog))
     except UserError as error:
         sys.exit(complain(error))
 

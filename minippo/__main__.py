@@ -1,0 +1,23 @@
+"""python -m minippo COMMAND: tools to look at models with. Each command is a module of minippo/tools."""
+
+import importlib
+import sys
+
+from minippo.config import complain, run
+
+COMMANDS = ("generate",)
+
+
+def main():
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print(f"usage: python -m minippo {{{','.join(COMMANDS)}}} ... (each has its own --help)")
+    elif name not in COMMANDS:
+        sys.exit(complain(f"{name}: no such command; there is {', '.join(COMMANDS)}"))
+    else:
+        tool = importlib.import_module(f"minippo.tools.{name}")
+        run(tool.main, tool.Config, tool.__doc__, arguments, f"python -m minippo {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Write texts with a model of any stage."""
+
+from dataclasses import dataclass
+
+import torch
+
+from minippo import checkpoint
+from minippo.config import DeviceConfig, option
+from minippo.errors import UserError
+from minippo.generation import generate
+from minippo.tokens import pad_left
+from minippo.training import pick_device, use_bf16
+
+
+@dataclass
+class Config(DeviceConfig):
+    model: str = option("runs/ppo", "folder of any stage")
+    prompt: str = option("", "how the text begins")
+    n: int = option(5, "number of texts", low=1)
+    length: int = option(32, "tokens after the prompt, at most", low=1)
+    temperature: float = option(0.7, "below 1: likelier words; above 1: rarer ones", low=0.01)
+    top_k: int = option(0, "choose among so many likeliest tokens; 0 = all", low=0)
+    top_p: float = option(1.0, "choose among the likeliest tokens that together have this probability", low=0.01, high=1)
+
+
+def main(config):
+    device = pick_device(config.device)
+    lm, tokenizer = checkpoint.load_lm(config.model)
+    lm.to(device).bf16 = use_bf16(config.precision, device)
+    prompt = [tokenizer.end] + tokenizer.encode(config.prompt)
+    if len(prompt) + config.length > lm.config.context:
+        raise UserError(f"--prompt has {len(prompt)} tokens and --length asks for {config.length} more; "
+                        f"the model has a context of {lm.config.context}: shorten one of them")
+    query = pad_left([prompt] * config.n).to(device)
+    generator = torch.Generator().manual_seed(config.seed)
+    response = generate(lm, query, config.length, config.temperature, config.top_k, config.top_p, generator)
+    for row in response:
+        print(config.prompt + tokenizer.decode(row))

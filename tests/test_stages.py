@@ -1,0 +1,107 @@
+"""The three scripts in order, as a person runs them, on a tiny model and the toy corpus."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = "--seed 3 --data toy --device cpu --precision fp32"
+STAGES = [
+    ("pretrain.py", "--passes 1 --width 32 --heads 2 --layers 1 --vocab-size 400 --samples 2 --batch-size 32"),
+    ("train_reward.py", "--passes 1 --model runs/pretrain --normalize-samples 256"),
+    ("finetune_ppo.py", "--iterations 3 --rollout-size 32 --minibatch-size 16 --model runs/pretrain --reward runs/reward"),
+]
+OBJECTIVE = {"objective/kl", "objective/scores", "ppo/loss/policy", "ppo/loss/value", "ppo/loss/total",
+             "ppo/policy/entropy", "ppo/policy/clipfrac", "ppo/policy/approxkl", "ppo/val/var_explained",
+             "ppo/returns/mean", "tokens/responses_len_mean", "time/seconds", "time/tokens_per_second"}
+
+
+def command(folder, *words):
+    """Run a script or module of the project in a folder; returns the finished process."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def run_stages(folder, architecture):
+    outputs = []
+    for script, flags in STAGES:
+        extra = f" --architecture {architecture}" if script == "pretrain.py" else ""
+        done = command(folder, str(ROOT / script), *f"{SMALL} {flags}{extra}".split())
+        assert done.returncode == 0, done.stderr
+        outputs.append(done)
+    return outputs
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def without_times(path):
+    return [{key: x for key, x in line.items() if not key.startswith("time/")} for line in lines(path)]
+
+
+@pytest.fixture(scope="module", params=["decoder", "seq2seq"])
+def finished(request, tmp_path_factory):
+    """A folder in which the three stages have run, and what each printed."""
+    folder = tmp_path_factory.mktemp(request.param)
+    return folder, run_stages(folder, request.param), request.param
+
+
+def test_each_stage_writes_its_folder(finished):
+    folder, _, architecture = finished
+    for stage in ("pretrain", "reward", "ppo"):
+        files = {path.name for path in (folder / "runs" / stage).iterdir()}
+        assert {"config.json", "tokenizer.json", "model.pt", "metrics.jsonl"} <= files
+        assert not any(name.endswith(".part") for name in files)
+        assert json.loads((folder / "runs" / stage / "config.json").read_text())["model"]["architecture"] == architecture
+
+
+def test_ppo_logs_one_object_per_iteration_with_the_usual_keys(finished):
+    metrics = lines(finished[0] / "runs/ppo/metrics.jsonl")
+    assert [line["iteration"] for line in metrics] == [0, 1, 2]
+    assert all(OBJECTIVE <= line.keys() for line in metrics)
+
+
+def test_d20_the_first_iteration_has_no_kl(finished):
+    assert abs(lines(finished[0] / "runs/ppo/metrics.jsonl")[0]["objective/kl"]) < 1e-4
+
+
+def test_each_stage_says_what_a_person_wants_to_know(finished):
+    pretraining, reward, ppo = (done.stdout for done in finished[1])
+    assert "nats per token" in pretraining and "per word" in pretraining
+    assert "people's ceiling" in reward and "bag of words" in reward and "calibration error" in reward
+    assert "reference: score" in ppo and "policy: score" in ppo and "judged positive" in ppo and "distinct-2" in ppo
+
+
+def test_d40_the_pretrained_and_the_reward_model_are_not_touched_by_ppo(finished, tmp_path):
+    folder = finished[0]
+    before = [(folder / "runs" / stage / "model.pt").read_bytes() for stage in ("pretrain", "reward")]
+    done = command(folder, str(ROOT / "finetune_ppo.py"), *SMALL.split(), "--iterations", "1", "--rollout-size", "8",
+                   "--target", "negative", "--separate-critic", "--adaptive-kl", "--out", str(tmp_path / "again"))
+    assert done.returncode == 0, done.stderr
+    assert before == [(folder / "runs" / stage / "model.pt").read_bytes() for stage in ("pretrain", "reward")]
+
+
+def test_generate_writes_n_texts_that_begin_with_the_prompt(finished):
+    done = command(finished[0], "-m", "minippo", "generate", "--model", "runs/ppo", "--prompt", "the soup", "--n", "3")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3 and all(line.startswith("the soup") for line in done.stdout.splitlines())
+
+
+def test_d42_the_same_seed_gives_the_same_bytes(finished, tmp_path):
+    folder, outputs, architecture = finished
+    again = run_stages(tmp_path, architecture)
+    assert [done.stdout for done in again] == [done.stdout for done in outputs]
+    for stage in ("pretrain", "reward", "ppo"):
+        one, other = folder / "runs" / stage, tmp_path / "runs" / stage
+        assert (one / "model.pt").read_bytes() == (other / "model.pt").read_bytes()
+        assert without_times(one / "metrics.jsonl") == without_times(other / "metrics.jsonl")
+
+
+def test_a_stage_in_the_wrong_order_says_which_comes_first(tmp_path):
+    done = command(tmp_path, str(ROOT / "finetune_ppo.py"), *SMALL.split())
+    assert done.returncode == 2 and "runs/pretrain" in done.stderr and len(done.stderr.splitlines()) == 1
