@@ -47,9 +47,10 @@ def collect(policy, reference, score, query, config, generator=None):
     """
     response = policy.generate(query, config.response_length, generator)
     mask = response != PAD
-    logprobs, values, entropy = policy(query, response)
-    reference_logprobs = reference(query, response)[0]
-    scores = score(query, response)
+    parts = list(zip(query.split(config.microbatch_size), response.split(config.microbatch_size)))
+    logprobs, values, entropy = (torch.cat(x) for x in zip(*(policy(*part) for part in parts)))
+    reference_logprobs = torch.cat([reference(*part)[0] for part in parts])
+    scores = torch.cat([score(*part) for part in parts])
     ended = (response == policy.end).any(1)
 
     rewards = penalized_rewards(scores - config.missing_end_penalty * ~ended,
@@ -121,7 +122,9 @@ def ppo_loss(policy, batch, config):
     loss_policy, clip_fraction = policy_loss(logprobs, batch.logprobs, batch.advantages, batch.mask, config.clip)
     loss_value = value_loss(values, batch.values, batch.returns, batch.mask, config.value_clip)
     mean_entropy = masked_mean(entropy, batch.mask)
-    loss = loss_policy + config.value_coef * loss_value - config.entropy_coef * mean_entropy
+    loss = loss_policy + config.value_coef * loss_value
+    if config.entropy_coef:   # at 0 no gradient is computed through it: a quarter of the time of an update
+        loss = loss - config.entropy_coef * mean_entropy
     log_ratio = (logprobs - batch.logprobs).detach()
     return loss, {
         "ppo/loss/policy": loss_policy.detach(),

@@ -75,8 +75,7 @@ class LanguageModel(nn.Module):
         real = tokens != PAD if cache is None else cache.real_so_far(tokens)              # (B, S)
         if real.shape[1] > self.config.context:
             raise ValueError(f"{real.shape[1]} tokens do not fit into the context of {self.config.context}")
-        padded = cache is not None or bool((tokens[:, 0] == PAD).any())
-        mask = causal_mask(real, length) if padded else None   # pads on the right alone are never looked at
+        mask = causal_mask(real, length)
         cross_mask = None if encoded is None else encoded.mask
         with self.autocast():
             x = self.embed(tokens, real.cumsum(1)[:, -length:])
@@ -203,10 +202,11 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)          # (B, T, D) -> (B, H, T, D/H)
 
     def forward(self, x, keys, values, mask):
-        """x (B, T, D); mask (B, 1, T or 1, S), True = look at it, or None for plain causal. Returns (B, T, D)."""
-        attended = F.scaled_dot_product_attention(
-            self.split(self.query(x)), keys, values, attn_mask=mask, is_causal=mask is None)
-        return self.out(attended.transpose(1, 2).flatten(2))
+        """x (B, T, D); keys, values (B, H, S, D/H); mask (B, 1, T or 1, S), True = look at it. Returns (B, T, D)."""
+        queries = self.split(self.query(x))                                                # (B, H, T, D/H)
+        scores = (queries @ keys.transpose(-1, -2)).float() / queries.shape[-1] ** 0.5     # (B, H, T, S)
+        weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+        return self.out((weights.to(values.dtype) @ values).transpose(1, 2).flatten(2))
 
 
 def causal_mask(real, length):

@@ -1,0 +1,92 @@
+"""Episodes keep their numbers through storing, padding, shuffling and trimming."""
+
+from dataclasses import fields
+
+import pytest
+import torch
+
+from minippo.memory import PPOMemory, Rollout
+from minippo.tokens import PAD, pad_left, pad_right
+
+
+def rollout(ids, prompts, lengths):
+    """Episodes named by their token: prompts and lengths say how many of it are in the query and the response."""
+    response = pad_right([[i] * n for i, n in zip(ids, lengths)])
+    mask = response != PAD
+    number = (torch.tensor(ids)[:, None] + torch.arange(1, response.shape[1] + 1) / 10) * mask
+    numbers = [k * number for k in range(1, 7)]   # each field a multiple of its own, so that no two can be confused
+    return Rollout(pad_left([[i] * n for i, n in zip(ids, prompts)]), response, mask, *numbers)
+
+
+def ids(episodes):
+    return episodes.response[:, 0].tolist()
+
+
+def same(one, other):
+    return all(torch.equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(Rollout))
+
+
+@pytest.fixture
+def memory():
+    """Ten episodes in two rollouts of different widths; number i has a query of 1 + i % 3 and 1 + i % 4 tokens."""
+    memory = PPOMemory()
+    for some in (range(1, 4), range(4, 11)):
+        memory.store(rollout(list(some), [1 + i % 3 for i in some], [1 + i % 4 for i in some]))
+    return memory
+
+
+def test_rollouts_of_different_widths_become_one_padded_on_their_own_sides():
+    memory = PPOMemory()
+    memory.store(rollout([1], [1], [3]))
+    memory.store(rollout([2, 3], [2, 3], [2, 1]))
+    assert len(memory) == 3
+    assert memory.all().query.tolist() == [[PAD, PAD, 1], [PAD, 2, 2], [3, 3, 3]]
+    assert memory.all().response.tolist() == [[1, 1, 1], [2, 2, PAD], [3, PAD, PAD]]
+    assert memory.all().mask.tolist() == [[True, True, True], [True, True, False], [True, False, False]]
+    assert torch.allclose(memory.all().returns, 6 * torch.tensor([[1.1, 1.2, 1.3], [2.1, 2.2, 0], [3.1, 0, 0]]))
+
+
+def test_indexing_drops_the_columns_in_which_every_chosen_episode_is_padded():
+    episodes = rollout([1, 2, 3], [1, 2, 4], [3, 2, 5])
+    part = episodes[torch.tensor([1, 0])]
+    assert part.query.tolist() == [[2, 2], [PAD, 1]]
+    assert part.response.tolist() == [[2, 2, PAD], [1, 1, 1]]
+    assert part.values.shape == part.mask.shape == (2, 3)
+    assert same(episodes[:1], rollout([1], [1], [3])) and len(episodes[:1]) == 1
+    assert same(episodes[:], episodes)
+
+
+def test_d32_every_episode_comes_once_an_epoch_with_all_its_own_numbers(memory):
+    parts = list(memory.minibatches(4))
+    assert [len(part) for part in parts] == [4, 4, 2]
+    assert sorted(i for part in parts for i in ids(part)) == list(range(1, 11))
+    for part in parts:
+        for row, i in enumerate(ids(part)):
+            assert same(part[row:row + 1], rollout([i], [1 + i % 3], [1 + i % 4]))
+
+
+def test_d32_each_epoch_has_a_fresh_permutation(memory):
+    generator = torch.Generator().manual_seed(0)
+    orders = [[i for part in memory.minibatches(4, generator) for i in ids(part)] for _ in range(3)]
+    assert len(set(map(tuple, orders))) == 3   # three random orders of ten are the same once in 10^6
+    assert list(range(1, 11)) not in orders
+
+
+def test_d42_equal_generators_give_equal_minibatches(memory):
+    one, other = (list(memory.minibatches(3, torch.Generator().manual_seed(7))) for _ in range(2))
+    assert all(map(same, one, other))
+
+
+def test_a_minibatch_larger_than_the_memory_is_all_of_it(memory):
+    assert [len(part) for part in memory.minibatches(64)] == [10]
+
+
+def test_an_empty_memory_or_minibatch_is_an_error(memory):
+    with pytest.raises(ValueError, match="0 episodes"):
+        next(memory.minibatches(0))
+    memory.clear()
+    assert len(memory) == 0
+    with pytest.raises(ValueError, match="memory is empty"):
+        next(memory.minibatches(4))
+    with pytest.raises(ValueError, match="memory is empty"):
+        memory.all()

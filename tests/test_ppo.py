@@ -1,0 +1,378 @@
+"""Collecting and learning: with made-up policies whose every number is known, and with both architectures."""
+
+import inspect
+import math
+from dataclasses import fields, replace
+
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+import finetune_ppo
+from minippo.memory import PPOMemory, Rollout
+from minippo.policy import ActorCritic, entropy, frozen
+from minippo.ppo import PPOConfig, accumulate_gradients, collect, ppo_loss, update
+from minippo.tokens import PAD, pad_right
+from minippo.transformer import TransformerConfig, build
+
+CONFIG = PPOConfig(response_length=4, kl_coef=0.1, gamma=1.0, lam=0.95, clip=0.2, value_clip=0.2, value_coef=0.1,
+                   entropy_coef=0.0, epochs=1, minibatch_size=4, microbatch_size=4, max_grad_norm=1.0,
+                   missing_end_penalty=0.0, target_kl=0.0, max_ratio=0.0)
+QUERY = torch.zeros(2, 1, dtype=torch.long)
+
+
+class Scripted:
+    """A policy that says what it is told to; token 0 is the end."""
+    end = 0
+
+    def __init__(self, response, logprobs, values):
+        self.response, self.outputs = torch.tensor(response), [torch.tensor(x) for x in (logprobs, values, values)]
+
+    def generate(self, query, length, generator):
+        return self.response
+
+    def __call__(self, query, response):
+        return self.outputs
+
+
+class Shift(nn.Module):
+    """Log-probability = value = one weight, at every token."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight))
+
+    def forward(self, query, response):
+        same = self.weight * (response != PAD)
+        return same, same, torch.zeros_like(same)
+
+
+def count_threes(query, response):
+    return (response == 3).sum(1).float()
+
+
+def memory_of(rollout):
+    memory = PPOMemory()
+    memory.store(rollout)
+    return memory
+
+
+def rollout_of(lengths, advantage=1.0):
+    """Responses of these lengths with old log-probabilities, values and returns 0, all advantages alike."""
+    response = pad_right([[5] * n for n in lengths])
+    mask = response != PAD
+    zeros = torch.zeros(response.shape)
+    return Rollout(torch.zeros(len(lengths), 1).long(), response, mask, zeros, zeros, zeros, zeros,
+                   advantage * mask, zeros)
+
+
+# ---------------------------------------------------------------- collect
+
+RESPONSE = [[5, 0, PAD], [6, 7, 8]]   # ended, cut off
+POLICY = Scripted(RESPONSE, [[-1.0, -2.0, 0.0], [-1.0, -1.0, -1.0]], [[1.0, 1.0, 0.0], [0.5, 0.5, 0.5]])
+REFERENCE = Scripted(RESPONSE, [[-1.5, -2.0, 0.0], [-1.0, -2.0, -1.5]], [[9.0, 9.0, 0.0], [9.0, 9.0, 9.0]])
+
+
+def judged(config=CONFIG):
+    return collect(POLICY, REFERENCE, lambda query, response: torch.tensor([2.0, 3.0]), QUERY,
+                   replace(config, missing_end_penalty=1.0))
+
+
+def test_d08_a_response_without_an_end_loses_the_penalty_at_its_last_token():
+    rollout, stats = judged()
+    # log pi - log pi_ref = (0.5, 0) and (0, 1, 0.5); scores 2 and 3 - 1
+    assert torch.allclose(rollout.rewards, torch.tensor([[-0.05, 2.0, 0.0], [0.0, -0.1, 1.95]]))
+    assert stats["objective/scores"] == 2.5   # as judged, without the penalty
+
+
+def test_d27_returns_are_advantages_and_values_before_whitening():
+    rollout, _ = judged()
+    # last tokens: 2 - 1 = 1 and 1.95 - 0.5 = 1.45; before them -0.05 + 0.95 = 0.9; -0.1 + 1.3775 = 1.2775; 1.213625
+    expected = torch.tensor([[1.9, 2.0, 0.0], [1.713625, 1.7775, 1.95]])
+    assert torch.allclose(rollout.returns, expected)
+    # whitened: mean 1.168225, variance 0.0387287, deviation 0.196796 over the five real tokens; 0 at PAD
+    assert torch.allclose(rollout.advantages, torch.tensor([[-1.36296, -0.85482, 0], [0.23070, 0.55527, 1.43181]]),
+                          atol=1e-4)
+
+
+def test_d23_kl_is_logged_per_response_and_the_other_figures_by_hand():
+    _, stats = judged()
+    expected = {
+        "objective/kl": 1.0,            # sums over tokens 0.5 and 1.5; a mean over tokens would be 0.4
+        "objective/scores_std": 0.5,
+        "objective/entropy": 1.75,      # Scripted gives its values as entropies: (2 + 1.5) / 2
+        "objective/rlhf_reward": 1.9,   # rows sum to 2 - 0.1 * 0.5 and 2 - 0.1 * 1.5
+        "objective/kl_coef": 0.1,
+        "ppo/returns/mean": 1.868225,   # 9.341125 / 5
+        "ppo/val/mean": 0.7,            # 3.5 / 5
+        "tokens/responses_len_mean": 2.5,
+        "tokens/ended": 0.5,
+    }
+    assert {name: stats[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+
+
+def test_d24_whitened_rewards_are_off_by_default_and_keep_mean_and_pads():
+    assert PPOConfig().whiten_rewards is False
+    rewards = judged(replace(CONFIG, whiten_rewards=True))[0].rewards
+    # (-0.05, 2, 0, -0.1, 1.95): mean 0.76, variance 1.563 - 0.5776 = 0.9854; (2 - 0.76) / 0.99267 + 0.76
+    assert rewards[0, 1].item() == pytest.approx(2.00916, abs=1e-4)
+    assert rewards.sum().item() / 5 == pytest.approx(0.76) and rewards[0, 2] == 0
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+def test_d06_the_policy_trained_is_the_policy_sampled(lm, query, temperature):
+    policy = ActorCritic(lm, temperature=temperature)
+    many = query[:1].repeat(20_000, 1)
+    rollout, _ = collect(policy, frozen(policy), count_threes, many, replace(CONFIG, response_length=1),
+                         torch.Generator().manual_seed(0))
+    probabilities = (lm(query[:1], torch.tensor([[0]])) / temperature).softmax(-1).flatten()
+    counts = rollout.response.flatten().bincount(minlength=11)
+    expected = 20_000 * probabilities
+    assert ((counts - expected).square() / expected).sum() < 29.6   # chi-square, 10 degrees of freedom: p = 0.001
+    assert torch.allclose(rollout.logprobs.flatten(), probabilities.log()[rollout.response.flatten()], atol=1e-5)
+    assert torch.allclose(rollout.reference_logprobs, rollout.logprobs, atol=1e-6)
+
+
+def test_d23_the_kl_of_two_different_models_is_positive(lm, query):
+    policy = ActorCritic(lm)
+    reference = frozen(policy)
+    torch.manual_seed(1)
+    for parameter in reference.parameters():
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    _, stats = collect(policy, reference, count_threes, query.repeat(200, 1), CONFIG)
+    assert stats["objective/kl"] > 0.05
+
+
+# ---------------------------------------------------------------- the loss
+
+def padded(rollout, columns):
+    """The same rollout with so many more PAD columns on both sides."""
+    return Rollout(**{f.name: F.pad(getattr(rollout, f.name), (columns, 0) if f.name == "query" else (0, columns),
+                                    value=PAD if f.name in ("query", "response") else 0) for f in fields(rollout)})
+
+
+@pytest.fixture
+def policy(lm):
+    """An actor-critic whose value head has something to say."""
+    policy = ActorCritic(lm).eval()
+    nn.init.normal_(policy.value_head.weight, std=0.3)
+    return policy
+
+
+@pytest.fixture
+def collected(policy, query):
+    """Six episodes of `policy`, and then a policy that has moved on."""
+    rollout, _ = collect(policy, frozen(policy), count_threes, query.repeat(2, 1), CONFIG,
+                         torch.Generator().manual_seed(0))
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.06 * torch.randn_like(parameter))
+    return rollout
+
+
+def gradients(policy, compute):
+    """What `compute` returns, and the gradient it leaves, as one vector."""
+    policy.zero_grad()
+    result = compute()
+    return result, torch.cat([p.grad.flatten() for p in policy.parameters()])
+
+
+def test_d09_pad_columns_change_no_loss_gradient_or_metric(policy, collected):
+    config = replace(CONFIG, entropy_coef=0.1)
+
+    def compute(rollout):
+        loss, stats = ppo_loss(policy, rollout, config)
+        loss.backward()
+        return {name: x.item() for name, x in stats.items()}
+    stats, gradient = gradients(policy, lambda: compute(collected))
+    wide_stats, wide_gradient = gradients(policy, lambda: compute(padded(collected, 3)))
+    assert stats["ppo/policy/clipfrac"] > 0 and gradient.norm() > 0.1
+    assert wide_stats == pytest.approx(stats, abs=1e-5)
+    assert torch.allclose(gradient, wide_gradient, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_d33_microbatches_add_up_to_the_gradient_of_the_whole(policy, collected, size):
+    config = replace(CONFIG, entropy_coef=0.1)
+    assert collected.mask.sum(1).unique().numel() > 1   # of different lengths: a mean of means would not do
+    whole, gradient = gradients(policy, lambda: accumulate_gradients(policy, collected, replace(config, microbatch_size=6)))
+    parts, summed = gradients(policy, lambda: accumulate_gradients(policy, collected, replace(config, microbatch_size=size)))
+    assert parts == pytest.approx(whole, abs=1e-5)
+    assert torch.allclose(gradient, summed, atol=1e-5)
+
+
+def test_d30_the_total_loss_and_its_figures_by_hand():
+    rollout = replace(rollout_of([2, 1]), returns=torch.tensor([[0.5, 0.0], [0.0, 0.0]]))
+    logprobs = torch.tensor([[1.5, 0.5], [1.0, 1.0]]).log()
+    values, entropies = torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([[0.3, 0.6], [0.9, 0.0]])
+    _, stats = ppo_loss(lambda query, response: (logprobs, values, entropies), rollout,
+                        replace(CONFIG, entropy_coef=0.01))
+    expected = {
+        "ppo/loss/policy": -0.9,             # -(1.2 + 0.5 + 1) / 3
+        "ppo/loss/value": 0.0416667,         # max(0.5^2, 0.3^2) / 2 / 3
+        "ppo/policy/entropy": 0.6,
+        "ppo/loss/total": -0.9018333,        # -0.9 + 0.1 * 0.0416667 - 0.01 * 0.6
+        "ppo/policy/clipfrac": 1 / 3,
+        "ppo/policy/approxkl": 0.1074755,    # ((ln 1.5)^2 + (ln 0.5)^2) / 3 / 2 = (0.1644020 + 0.4804530) / 6
+        "ppo/policy/ratio": 1.0,             # (1.5 + 0.5 + 1) / 3
+    }
+    assert {name: x.item() for name, x in stats.items()} == pytest.approx(expected, abs=1e-6)
+
+
+def test_d30_entropy_of_a_categorical():
+    # 0.5, 0.25, 0.25 (logits shifted by 3): 0.5 ln 2 + 0.5 ln 4 = 1.5 ln 2
+    assert entropy(torch.tensor([0.5, 0.25, 0.25]).log() + 3).item() == pytest.approx(1.0397208)
+
+
+def test_d45_defaults_are_not_those_of_games():
+    config = PPOConfig()   # there: orthogonal start, gradient norm 0.5, entropy 0.01, value 0.5, discount 0.99
+    assert config.entropy_coef == 0 and config.value_coef < 0.5 and config.max_grad_norm > 0.5 and config.gamma == 1
+    weight = build(TransformerConfig(11, 0, width=16, heads=2, layers=1)).blocks[0].expand.weight
+    assert weight.std().item() == pytest.approx(0.02, rel=0.2)   # normal, not orthogonal
+
+
+# ---------------------------------------------------------------- update
+
+def test_d20_before_the_first_update_the_kl_is_0_and_every_ratio_1_and_without_a_learning_rate_it_stays_so(lm, query):
+    policy = ActorCritic(lm, temperature=0.7).eval()
+    rollout, stats = collect(policy, frozen(policy), count_threes, query.repeat(4, 1), CONFIG)
+    assert abs(stats["objective/kl"]) < 1e-5
+    optimizer = torch.optim.Adam(policy.parameters(), 0.0, eps=1e-5)
+    learned = update(policy, optimizer, memory_of(rollout), replace(CONFIG, epochs=3, minibatch_size=5))
+    assert learned["ppo/policy/ratio"] == pytest.approx(1, abs=1e-5)
+    assert learned["ppo/policy/approxkl"] < 1e-9 and learned["ppo/policy/clipfrac"] == 0
+    for part in memory_of(rollout).minibatches(5):
+        ratio = (policy(part.query, part.response)[0] - part.logprobs).exp()
+        assert (ratio - 1).abs().max() < 1e-5
+
+
+def test_d32_an_update_sees_every_episode_once_an_epoch():
+    seen = []
+
+    class Watched(Shift):
+        def forward(self, query, response):
+            seen.append(query[:, 0].tolist())
+            return super().forward(query, response)
+    rollout = replace(rollout_of([1] * 6), query=torch.arange(6)[:, None])
+    policy = Watched(0.0)
+    update(policy, torch.optim.SGD(policy.parameters(), 0.0), memory_of(rollout),
+           replace(CONFIG, epochs=3, minibatch_size=4, microbatch_size=4), torch.Generator().manual_seed(0))
+    assert [len(batch) for batch in seen] == [4, 2] * 3
+    epochs = [seen[i] + seen[i + 1] for i in (0, 2, 4)]
+    assert all(sorted(epoch) == list(range(6)) for epoch in epochs) and len(set(map(tuple, epochs))) > 1
+
+
+def one_step(weight, config, advantage=1.0):
+    """The weight after one update by plain gradient descent at rate 1, and the statistics."""
+    policy = Shift(weight)
+    policy.weight.grad = torch.tensor(1000.0)   # left over: must not count
+    optimizer = torch.optim.SGD(policy.parameters(), 1.0)
+    stats = update(policy, optimizer, memory_of(rollout_of([2, 1], advantage)), config)
+    return policy.weight.item(), stats
+
+
+def test_d39_gradients_are_cleared_clipped_before_the_step_and_logged_unclipped():
+    # rho = 1, value error 0: the gradient is -A = -3
+    weight, stats = one_step(0.0, replace(CONFIG, max_grad_norm=10.0), advantage=3.0)
+    assert weight == pytest.approx(3.0) and stats["ppo/grad_norm"] == pytest.approx(3.0)
+    weight, stats = one_step(0.0, replace(CONFIG, max_grad_norm=0.5), advantage=3.0)
+    assert weight == pytest.approx(0.5, abs=1e-4) and stats["ppo/grad_norm"] == pytest.approx(3.0)
+
+
+def test_d39_each_minibatch_starts_from_no_gradient():
+    policy = Shift(0.0)
+    optimizer = torch.optim.SGD(policy.parameters(), 0.01)
+    stats = update(policy, optimizer, memory_of(rollout_of([1, 1, 1])),
+                   replace(CONFIG, minibatch_size=1, value_coef=0.0, max_grad_norm=10.0))
+    # three steps of 0.01 rho: 0.01, then 0.01 e^0.01, then 0.01 e^0.0201005; added up they would be twice as large
+    assert policy.weight.item() == pytest.approx(0.0303035, abs=1e-6)
+    assert stats["ppo/grad_norm"] == pytest.approx(1.0101, abs=1e-3)
+
+
+@pytest.mark.parametrize("limit, ratio, skipped", [(10.0, 9.9, 0), (10.0, 10.1, 1), (0.0, 10.1, 0)])
+def test_d34_a_minibatch_that_moved_too_far_is_skipped_and_counted_and_changes_no_weight(limit, ratio, skipped):
+    config = replace(CONFIG, max_ratio=limit, max_grad_norm=100.0, epochs=2, value_coef=0.0)
+    # advantages -1: the loss is rho, unclipped from above; a step not skipped goes down by rho
+    weight, stats = one_step(math.log(ratio), replace(config, epochs=1), advantage=-1.0)
+    assert stats["ppo/skipped"] == skipped and stats["ppo/early_stops"] == 0
+    assert weight == pytest.approx(math.log(ratio) if skipped else math.log(ratio) - ratio, abs=1e-4)
+    if skipped:   # events are summed over the minibatches, not averaged
+        assert one_step(math.log(ratio), config, advantage=-1.0)[1]["ppo/skipped"] == 2
+
+
+@pytest.mark.parametrize("target, stopped", [(0.0132, 1), (0.0134, 0), (0.0, 0)])
+def test_d34_an_update_ends_when_the_kl_passes_one_and_a_half_targets(target, stopped):
+    config = replace(CONFIG, target_kl=target, epochs=3, max_grad_norm=1e-6)
+    # every log-ratio 0.2: approximate KL 0.2^2 / 2 = 0.02; 1.5 * 0.0132 = 0.0198, 1.5 * 0.0134 = 0.0201
+    weight, stats = one_step(0.2, config, advantage=-1.0)
+    assert stats["ppo/early_stops"] == stopped and stats["ppo/skipped"] == 0
+    assert stats["ppo/policy/approxkl"] == pytest.approx(0.02, abs=1e-4)
+    assert (weight == pytest.approx(0.2, abs=1e-7)) is bool(stopped)
+
+
+def test_d35_adam_s_epsilon_stands_beside_the_corrected_deviation():
+    # g = 1e-4, rate 1e-5. PyTorch, used here: lr g / (|g| + eps) = 1e-5 * 1e-4 / 1.1e-4 = 9.09e-6.
+    # TensorFlow: lr sqrt(1 - b2) / (1 - b1) * (1 - b1) g / (sqrt(1 - b2) |g| + eps)
+    #             = 3.162e-6 * 1e-5 / (3.162e-6 + 1e-5) = 2.40e-6: its eps weighs 31.6 times as much in the first step.
+    weight = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    weight.grad = torch.tensor(1e-4, dtype=torch.float64)
+    torch.optim.Adam([weight], 1e-5, eps=1e-5).step()
+    assert -weight.item() == pytest.approx(9.0909e-6, rel=1e-4)
+    assert -weight.item() != pytest.approx(2.4025e-6, rel=0.5)
+    assert "Adam(policy.parameters(), config.lr, eps=1e-5)" in inspect.getsource(finetune_ppo.main)
+
+
+def trained(policy, score, query, iterations=1, lr=0.02, seed=0):
+    """The mean scores of so many iterations."""
+    reference, generator = frozen(policy), torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(policy.parameters(), lr, eps=1e-5)
+    scores = []
+    for _ in range(iterations):
+        rollout, stats = collect(policy, reference, score, query, CONFIG, generator)
+        update(policy, optimizer, memory_of(rollout), replace(CONFIG, epochs=2, minibatch_size=32, microbatch_size=32),
+               generator)
+        scores.append(stats["objective/scores"])
+    return scores
+
+
+def contents(module):
+    return {name: x.numpy().tobytes() for name, x in module.state_dict().items()}
+
+
+def test_d40_reference_and_reward_stay_byte_identical_and_untrained(policy, query):
+    score_lm = frozen(policy)
+    reference = frozen(policy)
+    assert all(p.requires_grad for p in policy.parameters())   # freezing the copy froze no original
+    assert not any(p.requires_grad for p in reference.parameters())
+    before = contents(reference)
+    rollout, _ = collect(policy, reference, lambda q, r: score_lm(q, r)[1].sum(1), query, CONFIG)
+    optimizer = torch.optim.Adam(policy.parameters(), 0.1)
+    update(policy, optimizer, memory_of(rollout), CONFIG)
+    assert contents(reference) == contents(score_lm) == before
+    assert all(one != other for one, other in zip(before.values(), contents(policy).values()))
+    optimized = {p.data_ptr() for group in optimizer.param_groups for p in group["params"]}
+    assert not optimized & {p.data_ptr() for model in (reference, score_lm) for p in model.parameters()}
+    assert all(p.grad is None for model in (reference, score_lm) for p in model.parameters())
+    assert not any(getattr(rollout, f.name).requires_grad for f in fields(rollout))
+
+
+def test_d42_one_seed_gives_the_same_bytes(policy, query):
+    twin, other = (frozen(policy).requires_grad_(True) for _ in range(2))
+    results = [trained(p, count_threes, query, 2, seed=seed) for p, seed in ((policy, 3), (twin, 3), (other, 4))]
+    assert results[0] == results[1] != results[2]
+    assert contents(policy) == contents(twin) != contents(other)
+
+
+@pytest.mark.parametrize("architecture", ["decoder", "seq2seq"])
+def test_d44_a_score_is_driven_up_and_its_negation_down(architecture):
+    query = torch.zeros(64, 1, dtype=torch.long)
+
+    def counts(sign):
+        torch.manual_seed(0)
+        policy = ActorCritic(build(TransformerConfig(6, 0, architecture, width=8, heads=1, layers=1, context=8))).eval()
+        return [sign * x for x in trained(policy, lambda q, r: sign * count_threes(q, r), query, 25)]
+    up, down = counts(1), counts(-1)
+    assert 0.2 < up[0] == down[0] < 0.8   # about a sixth of 2.6 tokens
+    assert sum(up[-3:]) / 3 > 2.5 and sum(down[-3:]) / 3 < 0.1
