@@ -31,7 +31,7 @@ class Config(PPOConfig, StageConfig):
     separate_critic: bool = option(False, "a critic of its own, begun as a copy of the reward model")
     adaptive_kl: bool = option(False, "steer kl-coef so that the KL meets kl-target")
     kl_target: float = option(6.0, "nats per response", low=0.01)
-    kl_horizon: float = option(10_000, "episodes: larger steers more gently", low=1)
+    kl_horizon: float = option(10_000.0, "episodes: larger steers more gently", low=1)
 
 
 def main(config):

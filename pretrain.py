@@ -5,7 +5,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from minippo import checkpoint, data
 from minippo.config import StageConfig, option, run
@@ -14,7 +13,7 @@ from minippo.metrics import Metrics
 from minippo.policy import token_logprobs
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD
-from minippo.training import linear_decay, start, step, use_bf16
+from minippo.training import cross_entropy, linear_decay, start, step, use_bf16
 from minippo.transformer import ARCHITECTURES, TransformerConfig, build
 
 
@@ -27,7 +26,7 @@ class Config(StageConfig):
     heads: int = option(4, "attention heads", low=1)
     layers: int = option(4, "transformer blocks", low=1)
     context: int = option(128, "longest query + response in tokens", low=8)
-    dropout: float = option(0.1, "share of activations dropped, in this stage only", low=0, high=0.9)
+    dropout: float = option(0.1, "share of activations dropped in stages 1 and 2; PPO runs without", low=0, high=0.9)
     passes: int = option(8, "passes over the training texts", low=1)
     batch_size: int = option(64, "texts per step", low=1)
     lr: float = option(2e-3, "peak learning rate; 3e-4 to 3e-3", low=0)
@@ -64,11 +63,6 @@ def main(config):
     query = prompts.sample(config.samples, generator, device)
     for given, response in zip(query, generate(lm, query, 32, 0.7, generator=generator)):
         print(f"  {tokenizer.decode(given)} |{tokenizer.decode(response)}")
-
-
-def cross_entropy(logits, response):
-    """Nats per real token of the response; logits (B, R, V), response (B, R) -> scalar."""
-    return F.cross_entropy(logits.flatten(0, 1).float(), response.flatten(), ignore_index=PAD)
 
 
 @torch.no_grad()

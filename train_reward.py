@@ -11,7 +11,7 @@ from minippo.metrics import Metrics
 from minippo.reward import RewardModel, preference_loss, regression_loss
 from minippo.tokens import PAD
 from minippo.tools import calibration
-from minippo.training import linear_decay, start, step, use_bf16
+from minippo.training import cross_entropy, linear_decay, start, step, use_bf16
 
 
 @dataclass
@@ -22,6 +22,7 @@ class Config(StageConfig):
     passes: int = option(2, "times that each text votes again, in one pass over the comparisons", low=1)
     group_size: int = option(32, "texts per step; all of them are compared with each other", low=2)
     lr: float = option(3e-4, "learning rate, falling to 0; 1e-4 to 1e-3", low=0)
+    lm_coef: float = option(0.5, "weight of the language-modelling loss kept beside it: less overfitting; 0 = off", low=0)
     weight_decay: float = option(0.01, "of AdamW", low=0)
     longest_prompt: int = option(8, "tokens of a text that may be given as its query", low=1)
     normalize_samples: int = option(512, "responses of the pretrained model whose scores get mean 0, deviation 1", low=2)
@@ -32,8 +33,9 @@ class Config(StageConfig):
 def main(config):
     device, generator, parts, folder = start(config)
     lm, tokenizer = checkpoint.load_lm(config.model)
-    reward = RewardModel(lm).to(device)   # no dropout from here on: the model is in evaluation mode
+    reward = RewardModel(lm).to(device)
     lm.bf16 = use_bf16(config.precision, device)
+    reward.train()
 
     comparisons = data.Comparisons(parts["reward"], tokenizer, lm.config.context)
     groups = comparisons.groups(config.group_size, config.passes, generator)
@@ -44,11 +46,14 @@ def main(config):
     for iteration, (texts, chosen, rejected) in enumerate(groups):
         examples = [comparisons.examples[i] for i in texts]
         query, response = data.tensors(examples, data.random_cut(config.longest_prompt, generator), device)
-        scores = reward(query, response)
+        states = lm.states(query, response)
+        scores = reward.read(states, response)
         if config.loss == "pairwise":
             loss = preference_loss(scores[chosen], scores[rejected])
         else:
             loss = regression_loss(scores, targets[texts])
+        if config.lm_coef:   # Radford et al. 2018 (GPT), section 3.2
+            loss = loss + config.lm_coef * cross_entropy(lm.logits(states[:, :-1]), response)
         norm = step(reward, optimizer, schedule, loss)
         accuracy = (scores[chosen] > scores[rejected]).float().mean().item()
         metrics.log(iteration, {"loss/train": loss.item(), "accuracy/train": accuracy, "grad_norm": norm},

@@ -15,7 +15,7 @@ def option(default, help, low=None, high=None, choices=None):
 @dataclass
 class DeviceConfig:
     """The flags of everything that computes."""
-    seed: int = option(0, "one seed fixes initialisation, order of the data and sampling", low=0)
+    seed: int = option(0, "one seed fixes initialisation, order of the data and sampling", low=0, high=2**63 - 1)
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
     precision: str = option("auto", "of the matrix products; auto: bf16 where the processor has it",
                             choices=("auto", "bf16", "fp32"))
@@ -64,5 +64,5 @@ def run(main, config_class, description, arguments=None, prog=None):
 
 
 def complain(message):
-    print(f"error: {message}", file=sys.stderr)
+    print("error:", " ".join(str(message).split()), file=sys.stderr)
     return 2

@@ -88,6 +88,8 @@ class Prompts:
     """
 
     def __init__(self, rows, tokenizer, shortest, longest, context):
+        if shortest > longest:
+            raise UserError(f"--shortest-prompt {shortest} is longer than --longest-prompt {longest}; swap them")
         self.examples = encode(rows, tokenizer, context)
         self.own = [bool(row.prompt) for row in rows]
         self.shortest, self.longest = shortest, longest
@@ -138,6 +140,8 @@ class Comparisons:
                     chosen, rejected = (votes[:, None] > votes).nonzero().unbind(1)
                     if len(chosen):
                         found.append((part, chosen, rejected))
+        if not found:
+            raise UserError("all ratings in the data are equal: no text is preferred to another; give different ones")
         return found
 
     def fresh_pairs(self, count, generator):

@@ -18,13 +18,13 @@ class Metrics:
         self.path = Path(folder) / "metrics.jsonl"
         self.total, self.shown = total, shown
         self.file = open(self.path, "w", encoding="utf-8")
-        self.start = self.last = time.monotonic()
+        self.start = self.last = time.perf_counter()
         self.printed = -10.0
         self.terminal = sys.stderr.isatty()
 
     def log(self, iteration, stats, tokens):
         """Record iteration number `iteration` (from 0), which worked through so many tokens."""
-        now = time.monotonic()
+        now = time.perf_counter()
         elapsed, took, self.last = now - self.start, now - self.last, now
         done = iteration + 1
         left = elapsed / done * (self.total - done)

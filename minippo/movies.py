@@ -36,7 +36,7 @@ def movies(cache=None) -> list[Row]:
     votes = {id: json.loads(values) for id, _, _, values in (line.split("\t") for line in ratings)}
     rows = []
     for id, _, text in (line.split("\t", 2) for line in texts):
-        text = " ".join(text.split())  # the authors blanked out dashes: "comics    even those"
+        text = " ".join(text.lower().split())  # dashes are blanked out: "comics    even those"
         rows.append(Row(f"movies-{id}", text, tuple(map(float, votes[id]))))
     return rows
 

@@ -27,12 +27,20 @@ class RewardModel(nn.Module):
 
         query (B, Q) padded on the left, response (B, R) padded on the right
         """
-        length = (response != PAD).sum(1, keepdim=True)
-        return self.prefix_scores(query, response).gather(1, length).squeeze(1)
+        return self.read(self.lm.states(query, response), response)
+
+    def read(self, states, response):
+        """The scores (B,) that stand in the states (B, R + 1, D) of these responses."""
+        length = (response != PAD).sum(1)
+        return self.score_states(states[torch.arange(len(states), device=states.device), length])
 
     def prefix_scores(self, query, response):
         """(B, R + 1): column t scores response[:, :t]. What a separate critic starts from."""
-        return self.gain * self.head(self.lm.states(query, response)).squeeze(-1) + self.shift
+        return self.score_states(self.lm.states(query, response))
+
+    def score_states(self, states):
+        """(..., D) -> (...)"""
+        return self.gain * self.head(states).squeeze(-1) + self.shift
 
     @torch.no_grad()
     def normalize(self, scores):

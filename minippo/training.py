@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from minippo import corpora, data
 from minippo.errors import UserError
+from minippo.tokens import PAD
 
 
 def start(config):
@@ -40,6 +42,11 @@ def use_bf16(precision, device):
         return torch.cuda.get_device_capability()[0] >= 8
     native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # torch has no public question for this
     return device.type == "cpu" and native()
+
+
+def cross_entropy(logits, response):
+    """Nats per real token of the responses; logits (B, R, V), response (B, R) -> scalar."""
+    return F.cross_entropy(logits.flatten(0, 1).float(), response.flatten(), ignore_index=PAD)
 
 
 def linear_decay(optimizer, steps, warmup=0.0):

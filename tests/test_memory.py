@@ -10,11 +10,11 @@ from minippo.tokens import PAD, pad_left, pad_right
 
 
 def rollout(ids, prompts, lengths):
-    """Episodes named by their token: prompts and lengths say how many of it are in the query and the response."""
+    """Episodes named by their token: prompts and lengths say how many of it query and response hold."""
     response = pad_right([[i] * n for i, n in zip(ids, lengths)])
     mask = response != PAD
     number = (torch.tensor(ids)[:, None] + torch.arange(1, response.shape[1] + 1) / 10) * mask
-    numbers = [k * number for k in range(1, 7)]   # each field a multiple of its own, so that no two can be confused
+    numbers = [k * number for k in range(1, 7)]   # no two fields can be confused
     return Rollout(pad_left([[i] * n for i, n in zip(ids, prompts)]), response, mask, *numbers)
 
 
@@ -28,7 +28,7 @@ def same(one, other):
 
 @pytest.fixture
 def memory():
-    """Ten episodes in two rollouts of different widths; number i has a query of 1 + i % 3 and 1 + i % 4 tokens."""
+    """Ten episodes in rollouts of different widths; number i has 1 + i % 3 and 1 + i % 4 tokens."""
     memory = PPOMemory()
     for some in (range(1, 4), range(4, 11)):
         memory.store(rollout(list(some), [1 + i % 3 for i in some], [1 + i % 4 for i in some]))
@@ -43,7 +43,8 @@ def test_rollouts_of_different_widths_become_one_padded_on_their_own_sides():
     assert memory.all().query.tolist() == [[PAD, PAD, 1], [PAD, 2, 2], [3, 3, 3]]
     assert memory.all().response.tolist() == [[1, 1, 1], [2, 2, PAD], [3, PAD, PAD]]
     assert memory.all().mask.tolist() == [[True, True, True], [True, True, False], [True, False, False]]
-    assert torch.allclose(memory.all().returns, 6 * torch.tensor([[1.1, 1.2, 1.3], [2.1, 2.2, 0], [3.1, 0, 0]]))
+    returns = 6 * torch.tensor([[1.1, 1.2, 1.3], [2.1, 2.2, 0.0], [3.1, 0.0, 0.0]])
+    assert torch.allclose(memory.all().returns, returns)
 
 
 def test_indexing_drops_the_columns_in_which_every_chosen_episode_is_padded():

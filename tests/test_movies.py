@@ -55,8 +55,8 @@ def internet(monkeypatch):
 
 def test_movie_snippets_are_joined_with_their_votes_by_id(tmp_path, internet):
     assert read("movies", cache=tmp_path) == [
-        Row("movies-1", "A gem indeed.", (1.0, 0.0)),
-        Row("movies-2", "Too long caf\u00e9s", (0.0, -2.0)),
+        Row("movies-1", "a gem indeed.", (1.0, 0.0)),
+        Row("movies-2", "too long caf\u00e9s", (0.0, -2.0)),
     ]
 
 
@@ -142,5 +142,5 @@ def test_the_real_snippets_are_those_of_the_paper():
     assert sum(row.rating > 0 for row in rows) == 5242
     assert sum(row.rating < 0 for row in rows) == 5326
     assert {len(row.votes) for row in rows} == set(range(15, 30))
-    assert rows[2] == Row("movies-3", "Effective but too tepid biopic", rows[2].votes)
+    assert rows[2] == Row("movies-3", "effective but too tepid biopic", rows[2].votes)
     assert rows[2].rating == pytest.approx(-0.6)  # the file's own mean

@@ -16,9 +16,10 @@ from minippo.ppo import PPOConfig, accumulate_gradients, collect, ppo_loss, upda
 from minippo.tokens import PAD, pad_right
 from minippo.transformer import TransformerConfig, build
 
-CONFIG = PPOConfig(response_length=4, kl_coef=0.1, gamma=1.0, lam=0.95, clip=0.2, value_clip=0.2, value_coef=0.1,
-                   entropy_coef=0.0, epochs=1, minibatch_size=4, microbatch_size=4, max_grad_norm=1.0,
-                   missing_end_penalty=0.0, target_kl=0.0, max_ratio=0.0)
+CONFIG = PPOConfig(
+    response_length=4, kl_coef=0.1, gamma=1.0, lam=0.95, clip=0.2, value_clip=0.2, value_coef=0.1,
+    entropy_coef=0.0, epochs=1, minibatch_size=4, microbatch_size=4, max_grad_norm=1.0,
+    missing_end_penalty=0.0, target_kl=0.0, max_ratio=0.0)
 QUERY = torch.zeros(2, 1, dtype=torch.long)
 
 
@@ -27,7 +28,8 @@ class Scripted:
     end = 0
 
     def __init__(self, response, logprobs, values):
-        self.response, self.outputs = torch.tensor(response), [torch.tensor(x) for x in (logprobs, values, values)]
+        self.response = torch.tensor(response)
+        self.outputs = [torch.tensor(x) for x in (logprobs, values, values)]
 
     def generate(self, query, length, generator):
         return self.response
@@ -88,12 +90,11 @@ def test_d08_a_response_without_an_end_loses_the_penalty_at_its_last_token():
 
 def test_d27_returns_are_advantages_and_values_before_whitening():
     rollout, _ = judged()
-    # last tokens: 2 - 1 = 1 and 1.95 - 0.5 = 1.45; before them -0.05 + 0.95 = 0.9; -0.1 + 1.3775 = 1.2775; 1.213625
-    expected = torch.tensor([[1.9, 2.0, 0.0], [1.713625, 1.7775, 1.95]])
-    assert torch.allclose(rollout.returns, expected)
+    # advantages: 2 - 1 = 1, before it -0.05 + 0.95 = 0.9; 1.95 - 0.5 = 1.45, -0.1 + 1.3775 = 1.2775, 1.213625
+    assert torch.allclose(rollout.returns, torch.tensor([[1.9, 2.0, 0.0], [1.713625, 1.7775, 1.95]]))
     # whitened: mean 1.168225, variance 0.0387287, deviation 0.196796 over the five real tokens; 0 at PAD
-    assert torch.allclose(rollout.advantages, torch.tensor([[-1.36296, -0.85482, 0], [0.23070, 0.55527, 1.43181]]),
-                          atol=1e-4)
+    expected = torch.tensor([[-1.36296, -0.85482, 0.0], [0.23070, 0.55527, 1.43181]])
+    assert torch.allclose(rollout.advantages, expected, atol=1e-4)
 
 
 def test_d23_kl_is_logged_per_response_and_the_other_figures_by_hand():
@@ -120,17 +121,17 @@ def test_d24_whitened_rewards_are_off_by_default_and_keep_mean_and_pads():
     assert rewards.sum().item() / 5 == pytest.approx(0.76) and rewards[0, 2] == 0
 
 
-@pytest.mark.parametrize("temperature", [0.7, 1.0])
-def test_d06_the_policy_trained_is_the_policy_sampled(lm, query, temperature):
-    policy = ActorCritic(lm, temperature=temperature)
-    many = query[:1].repeat(20_000, 1)
-    rollout, _ = collect(policy, frozen(policy), count_threes, many, replace(CONFIG, response_length=1),
-                         torch.Generator().manual_seed(0))
-    probabilities = (lm(query[:1], torch.tensor([[0]])) / temperature).softmax(-1).flatten()
-    counts = rollout.response.flatten().bincount(minlength=11)
-    expected = 20_000 * probabilities
-    assert ((counts - expected).square() / expected).sum() < 29.6   # chi-square, 10 degrees of freedom: p = 0.001
-    assert torch.allclose(rollout.logprobs.flatten(), probabilities.log()[rollout.response.flatten()], atol=1e-5)
+def test_d06_the_policy_trained_is_the_policy_sampled(lm, query):
+    policy = ActorCritic(lm, temperature=0.7)
+    many = query[:1].repeat(3000, 1)
+    config, generator = replace(CONFIG, response_length=1), torch.Generator().manual_seed(0)
+    rollout, _ = collect(policy, frozen(policy), count_threes, many, config, generator)
+    probabilities = (lm(query[:1], torch.tensor([[0]])) / 0.7).softmax(-1).flatten()
+    tokens = rollout.response.flatten()
+    expected = 3000 * probabilities
+    chi_square = ((tokens.bincount(minlength=11) - expected).square() / expected).sum()
+    assert chi_square < 29.6   # 10 degrees of freedom: p = 0.001
+    assert torch.allclose(rollout.logprobs.flatten(), probabilities.log()[tokens], atol=1e-5)
     assert torch.allclose(rollout.reference_logprobs, rollout.logprobs, atol=1e-6)
 
 
@@ -139,7 +140,7 @@ def test_d23_the_kl_of_two_different_models_is_positive(lm, query):
     reference = frozen(policy)
     torch.manual_seed(1)
     for parameter in reference.parameters():
-        parameter.add_(0.05 * torch.randn_like(parameter))
+        parameter.add_(0.1 * torch.randn_like(parameter))
     _, stats = collect(policy, reference, count_threes, query.repeat(200, 1), CONFIG)
     assert stats["objective/kl"] > 0.05
 
@@ -148,8 +149,10 @@ def test_d23_the_kl_of_two_different_models_is_positive(lm, query):
 
 def padded(rollout, columns):
     """The same rollout with so many more PAD columns on both sides."""
-    return Rollout(**{f.name: F.pad(getattr(rollout, f.name), (columns, 0) if f.name == "query" else (0, columns),
-                                    value=PAD if f.name in ("query", "response") else 0) for f in fields(rollout)})
+    def wide(name):
+        sides = (columns, 0) if name == "query" else (0, columns)
+        return F.pad(getattr(rollout, name), sides, value=PAD if name in ("query", "response") else 0)
+    return Rollout(**{field.name: wide(field.name) for field in fields(rollout)})
 
 
 @pytest.fixture
@@ -168,7 +171,7 @@ def collected(policy, query):
     torch.manual_seed(2)
     with torch.no_grad():
         for parameter in policy.parameters():
-            parameter.add_(0.06 * torch.randn_like(parameter))
+            parameter.add_(0.1 * torch.randn_like(parameter))
     return rollout
 
 
@@ -197,10 +200,22 @@ def test_d09_pad_columns_change_no_loss_gradient_or_metric(policy, collected):
 def test_d33_microbatches_add_up_to_the_gradient_of_the_whole(policy, collected, size):
     config = replace(CONFIG, entropy_coef=0.1)
     assert collected.mask.sum(1).unique().numel() > 1   # of different lengths: a mean of means would not do
-    whole, gradient = gradients(policy, lambda: accumulate_gradients(policy, collected, replace(config, microbatch_size=6)))
-    parts, summed = gradients(policy, lambda: accumulate_gradients(policy, collected, replace(config, microbatch_size=size)))
+    (whole, gradient), (parts, summed) = (
+        gradients(policy, lambda: accumulate_gradients(policy, collected, replace(config, microbatch_size=n)))
+        for n in (6, size))
     assert parts == pytest.approx(whole, abs=1e-5)
     assert torch.allclose(gradient, summed, atol=1e-5)
+
+
+def test_d33_collecting_in_microbatches_changes_no_number_of_a_rollout(policy, query):
+    whole, parts = (
+        collect(policy, frozen(policy), count_threes, query.repeat(2, 1),
+                replace(CONFIG, microbatch_size=size), torch.Generator().manual_seed(0))
+        for size in (6, 4))
+    for field in fields(Rollout):
+        one, other = (getattr(rollout, field.name) for rollout, _ in (whole, parts))
+        assert one.shape == other.shape and torch.allclose(one.float(), other.float(), atol=1e-5)
+    assert parts[1] == pytest.approx(whole[1], abs=1e-5)
 
 
 def test_d30_the_total_loss_and_its_figures_by_hand():
@@ -227,15 +242,16 @@ def test_d30_entropy_of_a_categorical():
 
 
 def test_d45_defaults_are_not_those_of_games():
-    config = PPOConfig()   # there: orthogonal start, gradient norm 0.5, entropy 0.01, value 0.5, discount 0.99
-    assert config.entropy_coef == 0 and config.value_coef < 0.5 and config.max_grad_norm > 0.5 and config.gamma == 1
+    config = PPOConfig()   # there: 0.01, 0.5, 0.5, 0.99 and an orthogonal start
+    assert config.entropy_coef < 0.01 and config.value_coef < 0.5
+    assert config.max_grad_norm != 0.5 and config.gamma == 1
     weight = build(TransformerConfig(11, 0, width=16, heads=2, layers=1)).blocks[0].expand.weight
     assert weight.std().item() == pytest.approx(0.02, rel=0.2)   # normal, not orthogonal
 
 
 # ---------------------------------------------------------------- update
 
-def test_d20_before_the_first_update_the_kl_is_0_and_every_ratio_1_and_without_a_learning_rate_it_stays_so(lm, query):
+def test_d20_kl_0_and_ratio_1_on_every_token_before_the_first_update_and_after_one_without_a_step(lm, query):
     policy = ActorCritic(lm, temperature=0.7).eval()
     rollout, stats = collect(policy, frozen(policy), count_threes, query.repeat(4, 1), CONFIG)
     assert abs(stats["objective/kl"]) < 1e-5
@@ -286,13 +302,13 @@ def test_d39_each_minibatch_starts_from_no_gradient():
     optimizer = torch.optim.SGD(policy.parameters(), 0.01)
     stats = update(policy, optimizer, memory_of(rollout_of([1, 1, 1])),
                    replace(CONFIG, minibatch_size=1, value_coef=0.0, max_grad_norm=10.0))
-    # three steps of 0.01 rho: 0.01, then 0.01 e^0.01, then 0.01 e^0.0201005; added up they would be twice as large
+    # three steps of 0.01 rho, rho = 1, e^0.01, e^0.0201005; gradients added up would go twice as far
     assert policy.weight.item() == pytest.approx(0.0303035, abs=1e-6)
     assert stats["ppo/grad_norm"] == pytest.approx(1.0101, abs=1e-3)
 
 
 @pytest.mark.parametrize("limit, ratio, skipped", [(10.0, 9.9, 0), (10.0, 10.1, 1), (0.0, 10.1, 0)])
-def test_d34_a_minibatch_that_moved_too_far_is_skipped_and_counted_and_changes_no_weight(limit, ratio, skipped):
+def test_d34_a_minibatch_too_far_away_is_skipped_and_counted_and_changes_no_weight(limit, ratio, skipped):
     config = replace(CONFIG, max_ratio=limit, max_grad_norm=100.0, epochs=2, value_coef=0.0)
     # advantages -1: the loss is rho, unclipped from above; a step not skipped goes down by rho
     weight, stats = one_step(math.log(ratio), replace(config, epochs=1), advantage=-1.0)
@@ -314,8 +330,8 @@ def test_d34_an_update_ends_when_the_kl_passes_one_and_a_half_targets(target, st
 
 def test_d35_adam_s_epsilon_stands_beside_the_corrected_deviation():
     # g = 1e-4, rate 1e-5. PyTorch, used here: lr g / (|g| + eps) = 1e-5 * 1e-4 / 1.1e-4 = 9.09e-6.
-    # TensorFlow: lr sqrt(1 - b2) / (1 - b1) * (1 - b1) g / (sqrt(1 - b2) |g| + eps)
-    #             = 3.162e-6 * 1e-5 / (3.162e-6 + 1e-5) = 2.40e-6: its eps weighs 31.6 times as much in the first step.
+    # TensorFlow: lr sqrt(1 - b2) / (1 - b1) * (1 - b1) g / (sqrt(1 - b2) |g| + eps), b1 = 0.9, b2 = 0.999
+    #             = 3.162e-6 * 1e-5 / (3.162e-6 + 1e-5) = 2.40e-6: its eps weighs 31.6 times as much at first.
     weight = torch.zeros((), dtype=torch.float64, requires_grad=True)
     weight.grad = torch.tensor(1e-4, dtype=torch.float64)
     torch.optim.Adam([weight], 1e-5, eps=1e-5).step()
@@ -328,11 +344,11 @@ def trained(policy, score, query, iterations=1, lr=0.02, seed=0):
     """The mean scores of so many iterations."""
     reference, generator = frozen(policy), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(policy.parameters(), lr, eps=1e-5)
+    config = replace(CONFIG, epochs=2, minibatch_size=32, microbatch_size=32)
     scores = []
     for _ in range(iterations):
-        rollout, stats = collect(policy, reference, score, query, CONFIG, generator)
-        update(policy, optimizer, memory_of(rollout), replace(CONFIG, epochs=2, minibatch_size=32, microbatch_size=32),
-               generator)
+        rollout, stats = collect(policy, reference, score, query, config, generator)
+        update(policy, optimizer, memory_of(rollout), config, generator)
         scores.append(stats["objective/scores"])
     return scores
 
@@ -360,7 +376,8 @@ def test_d40_reference_and_reward_stay_byte_identical_and_untrained(policy, quer
 
 def test_d42_one_seed_gives_the_same_bytes(policy, query):
     twin, other = (frozen(policy).requires_grad_(True) for _ in range(2))
-    results = [trained(p, count_threes, query, 2, seed=seed) for p, seed in ((policy, 3), (twin, 3), (other, 4))]
+    runs = ((policy, 3), (twin, 3), (other, 4))
+    results = [trained(model, count_threes, query, 2, seed=seed) for model, seed in runs]
     assert results[0] == results[1] != results[2]
     assert contents(policy) == contents(twin) != contents(other)
 
@@ -371,8 +388,9 @@ def test_d44_a_score_is_driven_up_and_its_negation_down(architecture):
 
     def counts(sign):
         torch.manual_seed(0)
-        policy = ActorCritic(build(TransformerConfig(6, 0, architecture, width=8, heads=1, layers=1, context=8))).eval()
-        return [sign * x for x in trained(policy, lambda q, r: sign * count_threes(q, r), query, 25)]
+        lm = build(TransformerConfig(6, 0, architecture, width=8, heads=1, layers=1, context=8))
+        scores = trained(ActorCritic(lm).eval(), lambda q, r: sign * count_threes(q, r), query, 25)
+        return [sign * x for x in scores]
     up, down = counts(1), counts(-1)
     assert 0.2 < up[0] == down[0] < 0.8   # about a sixth of 2.6 tokens
     assert sum(up[-3:]) / 3 > 2.5 and sum(down[-3:]) / 3 < 0.1

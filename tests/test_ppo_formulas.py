@@ -25,8 +25,8 @@ def ones(*lengths):
 
 # ---------------------------------------------------------------- rewards and KL
 
-LOGPROBS, REFERENCE = tensor([-1.0, -2.0, -0.5], [-3.0, -1.0, 0.0]), tensor([-1.5, -1.0, -0.5], [-4.0, -1.5, 0.0])
-MASK = ones(3, 2)
+LOGPROBS, MASK = tensor([-1.0, -2.0, -0.5], [-3.0, -1.0, 0.0]), ones(3, 2)
+REFERENCE = tensor([-1.5, -1.0, -0.5], [-4.0, -1.5, 0.0])
 
 
 def test_d19_every_token_pays_for_its_kl_and_the_last_real_one_gets_the_score():
@@ -62,7 +62,8 @@ def test_d21_k3_is_never_negative_and_has_its_ratio_the_right_way_up():
     k1, k2, k3 = kl_estimates(logprobs, reference)
     assert (k3 >= 0).all() and (k1 < 0).any()
     # KL of N(0,1) from N(1,1) is 1/2; upside down k3 would give e - 3/2 = 1.22. k2: E (x - 1/2)^2 / 2 = 5/8
-    assert [(logprobs.exp() * k).sum().item() / 1000 for k in (k1, k2, k3)] == pytest.approx([0.5, 0.625, 0.5])
+    means = [(logprobs.exp() * k).sum().item() / 1000 for k in (k1, k2, k3)]
+    assert means == pytest.approx([0.5, 0.625, 0.5])
 
 
 def test_d22_the_kl_coefficient_follows_the_error_clipped_at_a_fifth():
@@ -71,7 +72,7 @@ def test_d22_the_kl_coefficient_follows_the_error_clipped_at_a_fifth():
     assert AdaptiveKL(0.15, 6, 10_000).update(6.6, 512) == pytest.approx(0.150768)   # 0.15 (1 + 0.1 * 0.0512)
     steering = AdaptiveKL(0.15, 6, 10_000)
     steering.update(12, 512)
-    assert steering.update(6, 512) == steering.kl_coef == pytest.approx(0.151536)    # it remembers; no error, no change
+    assert steering.update(6, 512) == steering.kl_coef == pytest.approx(0.151536)    # remembered; no error
 
 
 # ---------------------------------------------------------------- advantages
@@ -86,13 +87,13 @@ REWARDS, VALUES = tensor([1.0, 2.0, 3.0]), tensor([0.5, 1.0, 1.5])
 
 
 def test_d26_lambda_1_is_the_monte_carlo_return_minus_the_value():
-    assert close(gae(REWARDS, VALUES, 1.0, 1.0)[0], [5.5, 4.0, 1.5])     # returns 6, 5, 3
-    assert close(gae(REWARDS, VALUES, 0.5, 1.0)[0], [2.25, 2.5, 1.5])    # returns 1 + 0.5 * 3.5, 2 + 0.5 * 3, 3
+    assert close(gae(REWARDS, VALUES, 1.0, 1.0)[0], [5.5, 4.0, 1.5])   # returns 6, 5, 3
+    assert close(gae(REWARDS, VALUES, 0.5, 1.0)[0], [2.25, 2.5, 1.5])  # returns 1 + 0.5 * 3.5, 2 + 0.5 * 3, 3
 
 
 def test_d26_lambda_0_is_the_one_step_error():
-    assert close(gae(REWARDS, VALUES, 1.0, 0.0)[0], [1.5, 2.5, 1.5])     # 1 + 1 - 0.5, 2 + 1.5 - 1, 3 + 0 - 1.5
-    assert close(gae(REWARDS, VALUES, 0.5, 0.0)[0], [1.0, 1.75, 1.5])    # 1 + 0.5 - 0.5, 2 + 0.75 - 1, 3 - 1.5
+    assert close(gae(REWARDS, VALUES, 1.0, 0.0)[0], [1.5, 2.5, 1.5])   # 1 + 1 - 0.5, 2 + 1.5 - 1, 3 + 0 - 1.5
+    assert close(gae(REWARDS, VALUES, 0.5, 0.0)[0], [1.0, 1.75, 1.5])  # 1 + 0.5 - 0.5, 2 + 0.75 - 1, 3 - 1.5
 
 
 def test_d26_the_recursion_is_the_double_sum():
@@ -112,7 +113,8 @@ def test_d09_pad_columns_change_no_reward_advantage_or_whitened_number():
             LOGPROBS, REFERENCE, MASK, tensor([0.5, 0.25, 1.0], [2.0, 1.0, 0.0])))
         rewards = penalized_rewards(tensor(7.0, -2.0), logprobs, reference, mask, 0.1)
         advantages, returns = gae(rewards, values, 0.9, 0.95)
-        return [F.pad(x, (0, 5 - width)) for x in (rewards, advantages, returns, whiten(advantages, mask) * mask)]
+        whitened = whiten(advantages, mask) * mask
+        return [F.pad(x, (0, 5 - width)) for x in (rewards, advantages, returns, whitened)]
     for narrow, wide in zip(pipeline(0), pipeline(5)):
         assert torch.allclose(narrow, wide) and not wide[:, 3:].any() and wide[1, 2] == 0
 
@@ -140,7 +142,8 @@ def test_d24_whitening_equal_numbers_gives_zeros_and_no_nan():
 
 def test_d27_advantages_are_whitened_over_real_tokens_with_the_mean_removed():
     whitened = whiten(tensor([1.0, 3.0], [5.0, 1000.0]), ones(2, 1))
-    assert close(whitened[ones(2, 1)], -1.224745, 0.0, 1.224745)   # (1, 3, 5): mean 3, variance 8/3; 2 / sqrt(8/3)
+    # (1, 3, 5): mean 3, variance 8/3; 2 / sqrt(8/3)
+    assert close(whitened[ones(2, 1)], -1.224745, 0.0, 1.224745)
 
 
 # ---------------------------------------------------------------- losses
@@ -185,8 +188,9 @@ def test_d31_losses_are_means_over_tokens_not_over_responses():
 
 def test_d30_clip_fraction_counts_real_tokens_only():
     logprobs = tensor([1.5, 1.1, 0.5], [0.5, 1.5, 1.5]).log()
-    _, fraction = policy_loss(logprobs, torch.zeros_like(logprobs), torch.ones_like(logprobs), ones(3, 1), 0.2)
-    assert fraction.item() == 0.25        # of 1.5, 1.1, 0.5 | 0.5 only the first has the clipped branch larger
+    zeros, advantages = torch.zeros_like(logprobs), torch.ones_like(logprobs)
+    _, fraction = policy_loss(logprobs, zeros, advantages, ones(3, 1), 0.2)
+    assert fraction.item() == 0.25   # 1.5, 1.1, 0.5 | 0.5: only in the first is the clipped branch larger
 
 
 def test_d43_explained_variance_is_1_for_the_truth_0_for_a_constant_and_negative_for_worse():

@@ -56,7 +56,7 @@ def expected_calibration_error(margin, bins=10):
     Source   Naeini et al. 2015; Guo et al. 2017, eq. 3
     """
     sure = margin.abs().sigmoid()
-    right = (margin > 0).float()
+    right = (margin > 0).float() + (margin == 0).float() / 2
     which = ((sure - 0.5) * 2 * bins).long().clamp(max=bins - 1)
     return sum((sure[which == b].mean() - right[which == b].mean()).abs().item() * (which == b).float().mean().item()
                for b in which.unique())

@@ -51,8 +51,7 @@ def measure(model, reference, reward, judge, query, response, tokenizer):
         "ended": (response == model.end).any(1).float().mean().item(),
     }
     if judge:
-        whole = [tokenizer.decode(row) for row in torch.cat([query, response], dim=1)]
-        figures["judged_positive"] = judge.positive(whole).float().mean().item()
+        figures["judged_positive"] = judge.positive(texts).float().mean().item()
     return figures, texts, scores
 
 

@@ -1,0 +1,174 @@
+"""From rows to tensors: who gets which part of the data, what is a query, who is compared with whom."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from minippo.data import SHARES, Comparisons, Prompts, batches, encode, random_cut, split, tensors
+from minippo.errors import UserError
+from minippo.rows import Row, fingerprint
+from minippo.tokenizer import Tokenizer
+from minippo.tokens import PAD
+
+TOKENIZER = Tokenizer.train(["no merges: each byte is a token"], 257)
+END = TOKENIZER.end
+
+
+def rated(*votes):
+    """A row for each tuple of votes, with texts of 1, 2, 3, ... letters."""
+    return [Row(str(i), "abcdefghijkl"[:i + 1], tuple(map(float, some))) for i, some in enumerate(votes)]
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def text(tokens):
+    return TOKENIZER.decode(tokens)
+
+
+# ---------------------------------------------------------------- splits
+
+ROWS = [Row(fingerprint(str(i)), str(i)) for i in range(6000)]
+
+
+def test_parts_are_disjoint_complete_and_near_their_shares():
+    parts = split(ROWS)
+    assert list(parts) == list(SHARES) and sum(SHARES.values()) == pytest.approx(1)
+    assert sorted(row.id for part in parts.values() for row in part) == sorted(row.id for row in ROWS)
+    for name, part in parts.items():   # a share's deviation: at most 0.5 / sqrt(6000) = 0.0065
+        assert len(part) / 6000 == pytest.approx(SHARES[name], abs=0.02)
+
+
+def test_a_row_s_part_depends_on_its_id_alone():
+    places = {row.id: name for name, part in split(ROWS).items() for row in part}
+    others = [Row(row.id, "another text", (1.0,)) for row in reversed(ROWS[:2000])]
+    assert all(places[row.id] == name for name, part in split(others).items() for row in part)
+
+
+def test_too_few_rows_for_all_parts_is_a_user_s_error():
+    with pytest.raises(UserError, match="3 usable rows, too few"):
+        split(ROWS[:3])
+
+
+# ---------------------------------------------------------------- examples and batches
+
+def test_an_example_is_end_and_prompt_then_text_and_end():
+    (query, response), = encode([Row("1", " world", prompt="hello")], TOKENIZER, 32)
+    assert query[0] == END and text(query) == "hello" and len(query) == 6
+    assert response[-1] == END and text(response) == " world" and len(response) == 7
+    (_, response), = encode([Row("1", "good", prompt="so", rejected="bad")], TOKENIZER, 32, rejected=True)
+    assert text(response) == "bad"
+
+
+def test_what_does_not_fit_is_cut_off_at_the_end_with_its_end_token():
+    (query, response), = encode([Row("1", "abcdef", prompt="xy")], TOKENIZER, 7)
+    assert len(query) == 3 and text(response) == "abcd" and END not in response
+    with pytest.raises(UserError, match="row 1 has 7 tokens"):
+        encode([Row("1", "abcdef", prompt="a" * 6)], TOKENIZER, 7)
+
+
+def test_a_cut_moves_tokens_from_response_to_query_and_changes_no_text():
+    examples = encode([Row("1", "abcdef"), Row("2", "xy", prompt="uvw"), Row("3", "")], TOKENIZER, 32)
+    for cut in range(9):
+        query, response = tensors(examples, cut)
+        assert (query[:, -1] != PAD).all() and (response[:, 0] != PAD).all()   # padded left, padded right
+        for (given, rest), whole in zip(examples, torch.cat([query, response], dim=1).tolist()):
+            assert [token for token in whole if token != PAD] == given + rest
+        # END and `cut` letters, but one response token at least stays: the end
+        assert (query != PAD).sum(1).tolist() == [1 + min(cut, 6), 4 + min(cut, 2), 1]
+
+
+def test_half_of_the_cuts_are_none_and_the_others_even_from_1_to_the_longest():
+    generator = seeded()
+    counts = Counter(random_cut(4, generator) for _ in range(4000))
+    assert set(counts) == {0, 1, 2, 3, 4}
+    assert abs(counts[0] - 2000) < 130   # 4 deviations, here and below
+    assert all(abs(counts[n] - 500) < 90 for n in range(1, 5))
+
+
+def test_a_pass_of_batches_has_every_example_once_beside_others_of_its_length():
+    examples = [([END], [i] * i) for i in range(1, 62)]
+    groups = list(batches(examples, 4, seeded()))
+    assert sorted(map(len, groups)) == [1] + [4] * 15
+    assert sorted(len(response) for group in groups for _, response in group) == list(range(1, 62))
+    for group in groups:   # one pool of 16 batches, sorted: neighbours
+        lengths = sorted(len(response) for _, response in group)
+        assert lengths[-1] - lengths[0] == len(group) - 1
+    first = [len(group[0][1]) for group in groups]
+    assert first != sorted(first) and first != [len(group[0][1]) for group in batches(examples, 4, seeded(1))]
+
+
+# ---------------------------------------------------------------- prompts
+
+def test_prompts_are_the_end_token_and_beginnings_of_every_length_asked_for():
+    prompts = Prompts([Row("1", "abcdefgh"), Row("2", "xyz")], TOKENIZER, 2, 5, 32)
+    query = prompts.sample(400, seeded())
+    found = {text(row) for row in query}
+    assert found == {"ab", "abc", "abcd", "abcde", "xy", "xyz"}   # 4 and 5 of "xyz" are all of it
+    assert all([token for token in row if token != PAD][0] == END for row in query.tolist())
+    assert (query[:, -1] != PAD).all() and (query[:, -1] != END).all()
+
+
+def test_a_prompt_of_its_own_is_used_whole():
+    query = Prompts([Row("1", "answer", prompt="a longer question")], TOKENIZER, 1, 2, 32).sample(3, seeded())
+    assert {text(row) for row in query} == {"a longer question"} and query.shape == (3, 18)
+
+
+# ---------------------------------------------------------------- comparisons
+
+def test_all_untied_pairs_of_a_group_count_and_the_higher_vote_is_chosen():
+    comparisons = Comparisons(rated([1], [1], [2], [3]), TOKENIZER, 32)
+    (texts, chosen, rejected), = comparisons.groups(8, 1, seeded())
+    pairs = set(zip(texts[chosen].tolist(), texts[rejected].tolist()))
+    assert pairs == {(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)} and len(chosen) == 5   # 0 and 1 are tied
+
+
+def test_d15_every_text_is_in_one_group_per_pass():
+    comparisons = Comparisons(rated(*([i] for i in range(12))), TOKENIZER, 32)
+    groups = comparisons.groups(5, 2, seeded())
+    assert [len(texts) for texts, _, _ in groups] == [5, 5, 2] * 2
+    for start in (0, 3):
+        assert sorted(i for texts, _, _ in groups[start:start + 3] for i in texts.tolist()) == list(range(12))
+
+
+def test_fresh_pairs_have_no_ties_and_the_higher_vote_is_chosen():
+    comparisons = Comparisons(rated([1], [1], [2], [3]), TOKENIZER, 32)
+    chosen, rejected = comparisons.fresh_pairs(4000, seeded())
+    ratings = comparisons.ratings()
+    assert ratings.tolist() == [1, 1, 2, 3] and (ratings[chosen] > ratings[rejected]).all()
+    # 16 equally likely pairs, of which 4 are of one text and 2 of two equal ones
+    assert abs(len(chosen) - 2500) < 130
+    assert set(zip(chosen.tolist(), rejected.tolist())) == {(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)}
+
+
+def test_one_rater_at_a_time_votes_so_that_pairs_disagree_as_people_do():
+    comparisons = Comparisons(rated([0, 4, 4], [3]), TOKENIZER, 32)
+    groups = comparisons.groups(2, 3000, seeded())
+    share = sum(int(texts[chosen]) == 0 for texts, chosen, _ in groups) / 3000
+    assert share == pytest.approx(2 / 3, abs=0.04)
+    chosen, _ = comparisons.fresh_pairs(6000, seeded())
+    assert (chosen == 0).float().mean().item() == pytest.approx(2 / 3, abs=0.04)
+    assert comparisons.ratings().tolist() == pytest.approx([8 / 3, 3])
+
+
+def test_given_pairs_are_kept_as_people_chose():
+    rows = [Row(str(i), f"good {i}", prompt=f"{i}:", rejected=f"bad {i}") for i in range(7)]
+    comparisons = Comparisons(rows, TOKENIZER, 32)
+    found = [(comparisons.texts[texts[a]], comparisons.texts[texts[b]])
+             for texts, chosen, rejected in comparisons.groups(4, 1, seeded())
+             for a, b in zip(chosen, rejected)]
+    assert sorted(found) == [(f"good {i}", f"bad {i}") for i in range(7)]
+    chosen, rejected = comparisons.fresh_pairs(50, seeded())
+    for a, b in zip(chosen.tolist(), rejected.tolist()):
+        (query, good), (same_query, bad) = comparisons.examples[a], comparisons.examples[b]
+        assert (text(query), text(good)) == (f"{a}:", f"good {a}")
+        assert (text(same_query), text(bad)) == (f"{a}:", f"bad {a}")
+    with pytest.raises(UserError, match="--loss pairwise"):
+        comparisons.ratings()
+
+
+def test_no_preferences_are_a_user_s_error():
+    with pytest.raises(UserError, match="no preferences"):
+        Comparisons([Row("1", "a"), Row("2", "b")], TOKENIZER, 32)

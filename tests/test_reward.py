@@ -1,0 +1,158 @@
+"""The reward model: where it reads, how it starts, what it learns from, and its units."""
+
+import math
+
+import pytest
+import torch
+
+from minippo.policy import frozen
+from minippo.reward import RewardModel, preference_loss, regression_loss
+from minippo.tokens import PAD
+from minippo.transformer import TransformerConfig, build
+
+
+@pytest.fixture
+def reward(lm):
+    return RewardModel(lm).eval()
+
+
+def close(a, b):
+    return torch.allclose(a, b, rtol=0, atol=1e-5)
+
+
+def affine(reward):
+    return reward.gain.item(), reward.shift.item()
+
+
+# The score
+
+def test_d01_the_score_has_seen_query_and_response(reward, query, response):
+    other_query, other_response = query.clone(), response.clone()
+    other_query[:, -1], other_response[:, 0] = 10, 10
+    scores = reward(query, response)
+    assert scores.shape == (3,)
+    assert ((scores - reward(other_query, response)).abs() > 1e-5).all()
+    assert ((scores - reward(query, other_response)).abs() > 1e-5).all()
+
+
+def test_d12_the_score_is_read_where_the_response_ends(reward, query, response):
+    scores, prefixes = reward(query, response), reward.prefix_scores(query, response)
+    assert prefixes.shape == (3, 5)
+    assert close(scores, torch.stack([prefixes[0, 3], prefixes[1, 4], prefixes[2, 1]]))
+    assert close(scores[2], reward(query[2:], torch.tensor([[0]]))[0])   # alone, with nothing behind it
+
+
+def test_an_empty_response_is_scored_where_the_query_ends(reward, query):
+    empty = torch.full((3, 2), PAD)
+    assert close(reward(query, empty), reward.prefix_scores(query, empty[:, :0])[:, 0])
+
+
+def test_column_t_of_the_prefix_scores_is_the_score_of_t_tokens(reward, query, response):
+    prefixes = reward.prefix_scores(query, response)
+    assert close(prefixes[1, 2], reward(query, response[:, :2])[1])
+
+
+@pytest.mark.parametrize("left, right", [(3, 0), (0, 3), (2, 2)])
+def test_d09_pad_columns_change_no_score(reward, query, response, left, right):
+    pads = [torch.full((3, n), PAD) for n in (left, right)]
+    padded = reward(torch.cat([pads[0], query], 1), torch.cat([response, pads[1]], 1))
+    assert close(reward(query, response), padded)
+
+
+def test_d10_a_prompt_alone_gives_the_same_score_as_in_a_batch(reward, query, response):
+    assert close(reward(torch.tensor([[0, 6]]), response[1:2])[0], reward(query, response)[1])
+
+
+def test_d38_dropout_is_off_in_a_frozen_copy(query, response):
+    reward = RewardModel(build(TransformerConfig(11, 0, width=16, heads=2, layers=1, dropout=0.5))).train()
+    assert not torch.equal(reward(query, response), reward(query, response))
+    still = frozen(reward)
+    assert torch.equal(still(query, response), still(query, response))
+
+
+# Its start
+
+def test_d11_the_head_starts_at_one_over_the_root_of_d_plus_1():
+    torch.manual_seed(0)
+    lm = build(TransformerConfig(2, 0, width=3, heads=1, layers=0))
+    weights = torch.cat([RewardModel(lm).head.weight for _ in range(2000)])
+    assert weights.std().item() == pytest.approx(0.5, rel=0.03)   # D = 3: 1/sqrt(4); 1/sqrt(3) would be 0.577
+    wide = RewardModel(build(TransformerConfig(2, 0, width=768, heads=1, layers=0))).head
+    assert wide.weight.std().item() == pytest.approx(0.03606, rel=0.1) and wide.bias.item() == 0
+
+
+# The losses
+
+def test_d13_equal_scores_cost_ln_2():
+    scores = torch.tensor([-3., 0., 8.])
+    assert preference_loss(scores, scores).item() == pytest.approx(0.693147, abs=1e-5)
+
+
+def test_d13_the_pairwise_loss_by_hand():
+    # odds e^1: ln(1 + 1/e) = 0.3133 where the chosen one leads by 1, ln(1 + e) = 1.3133 where it trails by 1
+    assert preference_loss(torch.tensor([1.]), torch.tensor([0.])).item() == pytest.approx(0.3133, abs=1e-4)
+    assert preference_loss(torch.tensor([0.]), torch.tensor([1.])).item() == pytest.approx(1.3133, abs=1e-4)
+    assert preference_loss(torch.eye(2)[0], torch.eye(2)[1]).item() == pytest.approx(0.8133, abs=1e-4)   # both
+
+
+def test_d13_only_differences_of_scores_count():
+    chosen, rejected = torch.tensor([1., 0.5]), torch.tensor([0., 2.])
+    assert close(preference_loss(chosen + 7, rejected + 7), preference_loss(chosen, rejected))
+
+
+def test_d13_the_gradient_raises_the_chosen_and_never_overflows():
+    chosen, rejected = torch.zeros(1, requires_grad=True), torch.tensor([500.])
+    loss = preference_loss(chosen, rejected)
+    loss.backward()
+    assert loss.item() == 500 and chosen.grad.item() == -1   # -sigmoid(500)
+
+
+def test_d14_the_regression_loss_is_the_mean_square():
+    # ((1 - 0)^2 + (-2 - 1)^2) / 2 = 5
+    assert regression_loss(torch.tensor([1., -2.]), torch.tensor([0., 1.])).item() == 5
+
+
+@pytest.mark.parametrize("loss", [preference_loss, regression_loss])
+def test_scores_of_different_shapes_are_refused(loss):
+    with pytest.raises(ValueError, match=r"\(3,\).*\(3, 1\)"):
+        loss(torch.zeros(3), torch.zeros(3, 1))
+
+
+# Its units
+
+def test_d16_normalizing_gives_mean_0_and_standard_deviation_1(reward, query, response):
+    reward.normalize(reward(query, response))
+    mean, std = reward(query, response).mean().item(), reward(query, response).std(correction=0).item()
+    assert (mean, std) == (pytest.approx(0, abs=1e-5), pytest.approx(1, abs=1e-5))
+
+
+def test_d16_gain_and_shift_by_hand(reward):
+    reward.normalize(torch.tensor([1., 3.]))   # mean 2, deviation 1: 1 -> -1, 3 -> 1
+    assert affine(reward) == (1, -2)
+    reward.normalize(torch.tensor([2., 6.]))   # mean 4, deviation 2: (x - 2 - 4) / 2
+    assert affine(reward) == (0.5, -3)
+
+
+def test_d16_normalizing_twice_is_normalizing_once(reward, query, response):
+    reward.normalize(reward(query, response))
+    once = affine(reward)
+    reward.normalize(reward(query, response))
+    assert affine(reward) == pytest.approx(once, abs=1e-5)
+
+
+def test_d16_normalizing_keeps_the_order_and_scales_every_prefix(reward, query, response):
+    before = reward.prefix_scores(query, response)
+    reward.normalize(torch.tensor([10., 14.]))   # mean 12, deviation 2
+    assert close(reward.prefix_scores(query, response), before / 2 - 6)
+
+
+@pytest.mark.parametrize("scores", [[1.], [], [2., 2., 2.], [1., math.nan]])
+def test_scores_that_cannot_be_normalized_are_refused(reward, scores):
+    with pytest.raises(ValueError, match="at least two scores that differ"):
+        reward.normalize(torch.tensor(scores))
+    assert affine(reward) == (1, 0)
+
+
+def test_gain_and_shift_are_saved_and_not_trained(reward):
+    assert {"gain", "shift"} <= reward.state_dict().keys()
+    assert not {"gain", "shift"} & dict(reward.named_parameters()).keys()
