@@ -25,6 +25,8 @@ def save(folder, stage, model, tokenizer, settings):
     folder = Path(folder)
     lm = getattr(model, "lm", model)
     about = {"stage": stage, "model": asdict(lm.config), "settings": asdict(settings)}
+    if getattr(model, "critic", None) is not None:   # a RewardModel, perhaps of another size
+        about["critic"] = asdict(model.critic.lm.config)
     write_atomically(folder / "tokenizer.json", tokenizer.bpe.to_str().encode())
     write_atomically(folder / "config.json", json.dumps(about, indent=2).encode())
     save_tensors(folder / "model.pt", model.state_dict())
@@ -32,41 +34,47 @@ def save(folder, stage, model, tokenizer, settings):
 
 def load_lm(folder):
     """The language model of any stage's folder (a policy's or reward model's too), and its Tokenizer."""
-    lm, tokenizer, weights, stage = _read(folder)
-    if stage != "pretrain":
-        weights = {name[3:]: x for name, x in weights.items() if name.startswith("lm.")}
-    return _fill(lm, weights, folder), tokenizer
+    return _load(folder, lambda about: _lm(about["model"]))
 
 
 def load_reward(folder):
     """The RewardModel in a folder of train_reward.py, and its Tokenizer."""
-    lm, tokenizer, weights, stage = _read(folder)
-    if stage != "reward":
-        raise UserError(f"{folder}: holds the model of {SCRIPTS[stage]}, not a reward model; run train_reward.py")
-    return _fill(RewardModel(lm), weights, folder), tokenizer
+    return _load(folder, lambda about: RewardModel(_lm(about["model"])), "reward")
 
 
 def load_policy(folder):
     """The ActorCritic in a folder of finetune_ppo.py, value head or critic included, and its Tokenizer."""
-    lm, tokenizer, weights, stage = _read(folder)
-    if stage != "ppo":
-        raise UserError(f"{folder}: holds the model of {SCRIPTS[stage]}, not a policy; run finetune_ppo.py")
-    critic = RewardModel(build(lm.config)) if "critic.gain" in weights else None
-    settings = json.loads((Path(folder) / "config.json").read_text())["settings"]
-    return _fill(ActorCritic(lm, critic, settings["temperature"]), weights, folder), tokenizer
+    def make(about):
+        critic = RewardModel(_lm(about["critic"])) if "critic" in about else None
+        return ActorCritic(_lm(about["model"]), critic, about["settings"]["temperature"])
+    return _load(folder, make, "ppo")
 
 
-def _read(folder):
-    folder = Path(folder)
-    if not (folder / "config.json").is_file():
+def _lm(config):
+    return build(TransformerConfig(**config))
+
+
+def _load(folder, make, wanted=None):
+    """(make(what config.json says), with the weights of model.pt; its Tokenizer). wanted: the stage it must be of."""
+    folder, path = Path(folder), Path(folder) / "config.json"
+    if not path.is_file():
         raise UserError(f"{folder}: no trained model here (no config.json); run the stage before, or give its --out")
     try:
-        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        stage, config = about["stage"], TransformerConfig(**about["model"])
-        SCRIPTS[stage]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / 'config.json'}: damaged ({error}); run the stage again") from None
-    return build(config), Tokenizer.load(folder), load_tensors(folder / "model.pt"), stage
+        about = json.loads(path.read_text(encoding="utf-8"))
+        script = SCRIPTS[about["stage"]]
+        model = make(about) if wanted in (None, about["stage"]) else None
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RuntimeError) as error:
+        raise UserError(f"{path}: damaged ({error}); run the stage again") from None
+    if model is None:
+        raise UserError(f"{folder}: holds the model of {script}; needed is one of {SCRIPTS[wanted]}")
+    tokenizer, weights, config = Tokenizer.load(folder), load_tensors(folder / "model.pt"), about["model"]
+    if (tokenizer.vocab_size, tokenizer.end) != (config["vocab_size"], config["end"]):
+        raise UserError(f"{folder / 'tokenizer.json'}: not the tokenizer of this model; run the stage again")
+    if not isinstance(weights, dict):
+        raise UserError(f"{folder}: model.pt does not fit config.json (no weights by name); run the stage again")
+    if wanted is None and about["stage"] != "pretrain":
+        weights = {name[3:]: x for name, x in weights.items() if name.startswith("lm.")}
+    return _fill(model, weights, folder), tokenizer
 
 
 def _fill(model, weights, folder):

@@ -17,6 +17,8 @@ SHARES = {                # what each part of the rows is for; the texts of the 
     "test": 0.03,         # held out: prompts of the final comparison
 }
 
+WIDTHS = 8   # rows are padded to a multiple of it: kernels keep buffers for every width they meet
+
 
 def split(rows):
     """Rows by part, a dict with the keys of SHARES. A row's part depends on its id alone, never on its place."""
@@ -41,7 +43,7 @@ def encode(rows, tokenizer, context, rejected=False):
 
     What does not fit into `context` tokens is cut off at the end.
     """
-    examples = []
+    examples, context = [], context - context % WIDTHS   # `tensors` will round up to that
     for row in rows:
         query = [tokenizer.end] + tokenizer.encode(row.prompt)
         if len(query) >= context:
@@ -58,7 +60,9 @@ def tensors(examples, cut=0, device=None):
     """
     cuts = [min(cut, len(response) - 1) for _, response in examples]
     query = pad_left([query + response[:n] for (query, response), n in zip(examples, cuts)])
-    response = pad_right([response[n:] for (_, response), n in zip(examples, cuts)])
+    rests = [response[n:] for (_, response), n in zip(examples, cuts)]
+    both = query.shape[1] + max(map(len, rests))
+    response = pad_right(rests, both + -both % WIDTHS - query.shape[1])
     return query.to(device), response.to(device)
 
 

@@ -73,8 +73,7 @@ class LanguageModel(nn.Module):
         """
         length = tokens.shape[1]
         real = tokens != PAD if cache is None else cache.real_so_far(tokens)              # (B, S)
-        if real.shape[1] > self.config.context:
-            raise ValueError(f"{real.shape[1]} tokens do not fit into the context of {self.config.context}")
+        self.check_length(real.shape[1])
         mask = causal_mask(real, length)
         cross_mask = None if encoded is None else encoded.mask
         with self.autocast():
@@ -82,6 +81,11 @@ class LanguageModel(nn.Module):
             for i, block in enumerate(self.blocks):
                 x = block(x, mask, cache and cache.layers[i], encoded and encoded.keys_values[i], cross_mask)
             return self.norm(x)
+
+    def check_length(self, length):
+        """ValueError if there are fewer positions than tokens in a row."""
+        if length > self.config.context:
+            raise ValueError(f"{length} tokens do not fit into the context of {self.config.context}")
 
     def embed(self, tokens, count):
         """Token and position embeddings; position = how many real tokens stand before. count (B, T), itself included."""
@@ -135,6 +139,7 @@ class Seq2Seq(LanguageModel):
 
     def context(self, query):
         real = query != PAD                                                                # (B, Q)
+        self.check_length(query.shape[1])
         mask = real[:, None, None, :] | torch.eye(query.shape[1], dtype=torch.bool, device=query.device)
         with self.autocast():
             x = self.embed(query, real.cumsum(1))

@@ -122,6 +122,13 @@ def test_a_token_of_probability_0_is_never_sampled():
     assert sample(logits, seeded(0)).unique().tolist() == [1, 3]
 
 
+@pytest.mark.parametrize("draw, token", [(0.0, 1), (1 - 2 ** -24, 41)])   # torch.rand's ends
+def test_the_smallest_and_the_largest_draw_take_the_first_and_the_last_token(monkeypatch, draw, token):
+    logits = torch.tensor([-torch.inf] + [0.] * 41 + [-torch.inf])   # 41 * 1/41 = 1 - 2**-24 here
+    monkeypatch.setattr(torch, "rand", lambda *shape, generator: torch.full(shape, draw))
+    assert sample(logits[None]).tolist() == [token]
+
+
 @pytest.mark.parametrize("wrong", [{"temperature": 0}, {"temperature": -1.0}, {"top_k": -1}, {"top_p": 0},
                                    {"top_p": 1.1}])
 def test_settings_that_mean_nothing_are_refused(lm, query, wrong):

@@ -173,7 +173,7 @@ def test_d41_bfloat16_keeps_the_ratio_near_1_before_any_update(lm, query, respon
     padded = torch.cat([torch.full((3, 5), PAD), query], 1)
     new = torch.cat([policy(padded[i:i + 1], response[i:i + 1])[0] for i in range(3)])   # minibatches of one
     ratio_off, logprobs_off = (new - old).exp().sub(1).abs().max(), (old - exact).abs().max()
-    # Measured on a CPU: the ratio off by 0, the log-probs off those of float32 by 0.003 to 0.004. The largest logits
-    # are near 1, where one step of a bfloat16 is 2**-8 below and 2**-7 above: 0.004 and 0.008
+    # Measured on a CPU: the ratio off by 0, the log-probs off those of float32 by 0.003 to 0.004. The largest
+    # logits are near 1, where one step of a bfloat16 is 2**-8 below and 2**-7 above: 0.004 and 0.008
     assert old.dtype == torch.float32 and ratio_off < 0.02, f"off by {ratio_off}"
     assert 1e-5 < logprobs_off < 0.01, f"off by {logprobs_off}"
