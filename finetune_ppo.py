@@ -22,7 +22,7 @@ class Config(PPOConfig, StageConfig):
     model: str = option("runs/pretrain", "folder of the pretrained model: the policy's beginning, and the reference")
     reward: str = option("runs/reward", "folder of the reward model")
     target: str = option("positive", "seek high or low scores", choices=("positive", "negative"))
-    iterations: int = option(80, "rollouts with an update each", low=1)
+    iterations: int = option(60, "rollouts with an update each", low=1)
     rollout_size: int = option(128, "responses per iteration", low=2)
     temperature: float = option(0.7, "of the policy, in sampling and in every log-probability", low=0.01)
     shortest_prompt: int = option(2, "tokens of a held-out text given as prompt: at least", low=1)

@@ -19,7 +19,7 @@ class Config(StageConfig):
     out: str = option("runs/reward", "folder to write")
     model: str = option("runs/pretrain", "folder of the pretrained model to start from")
     loss: str = option("pairwise", "learn who was preferred, or the mean rating", choices=("pairwise", "regression"))
-    passes: int = option(2, "times that each text votes again, in one pass over the comparisons", low=1)
+    passes: int = option(3, "times that each text votes again, in one pass over the comparisons", low=1)
     group_size: int = option(32, "texts per step; all of them are compared with each other", low=2)
     lr: float = option(3e-4, "learning rate, falling to 0; 1e-4 to 1e-3", low=0)
     lm_coef: float = option(0.5, "weight of the language-modelling loss kept beside it: less overfitting; 0 = off", low=0)

@@ -17,7 +17,7 @@ from minippo.tokens import PAD
 @dataclass
 class PPOConfig:
     response_length: int = option(24, "tokens a response may have, the end token included", low=1)
-    kl_coef: float = option(0.3, "beta: price of one nat of KL from the reference, in standard deviations of the score; "
+    kl_coef: float = option(0.25, "beta: price of one nat of KL from the reference, in standard deviations of the score; "
                             "0.02 to 0.5", low=0)
     gamma: float = option(1.0, "discount per token; 1 for texts", low=0, high=1)
     lam: float = option(0.95, "lambda of GAE: 0 trusts the critic, 1 the sampled return; 0.9 to 1", low=0, high=1)
@@ -30,7 +30,7 @@ class PPOConfig:
     microbatch_size: int = option(64, "episodes per backward pass: less memory, same gradient", low=1)
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm", low=0)
     whiten_rewards: bool = option(False, "scale the rewards to standard deviation 1, keeping their mean")
-    missing_end_penalty: float = option(1.0, "taken off the score of a response that did not end by itself", low=0)
+    missing_end_penalty: float = option(0.5, "taken off the score of a response that did not end by itself", low=0)
     target_kl: float = option(0.0, "end an update when it has moved the policy by 1.5 times this; 0 = off", low=0)
     max_ratio: float = option(10.0, "skip a minibatch whose mean ratio passes this; 0 = off", low=0)
 
