@@ -33,38 +33,42 @@ class Config(StageConfig):
 def main(config):
     device, generator, parts, folder = start(config)
     lm, tokenizer = checkpoint.load_lm(config.model)
-    reward = RewardModel(lm).to(device)
     lm.bf16 = use_bf16(config.precision, device)
-    reward.train()
-
+    reward = RewardModel(lm).to(device)
     comparisons = data.Comparisons(parts["reward"], tokenizer, lm.config.context)
+    held_out = data.Comparisons(parts["prompts"] + parts["test"], tokenizer, lm.config.context)
     groups = comparisons.groups(config.group_size, config.passes, generator)
+    train(reward, comparisons, groups, config, folder, generator)
+    print(calibration.lines(calibration.report(reward, comparisons, groups, held_out, generator)))
+    normalize(reward, checkpoint.load_lm(config.model)[0].to(device), parts["prompts"], tokenizer, config, generator)
+    checkpoint.save(folder, "reward", reward, tokenizer, config)
+
+
+def train(reward, comparisons, groups, config, folder, generator):
+    """One pass over the comparisons, the learning rate falling to 0. Leaves the model in evaluation mode."""
+    device = reward.gain.device
     targets = standardized(comparisons.ratings()).to(device) if config.loss == "regression" else None
     optimizer = torch.optim.AdamW(reward.parameters(), config.lr, weight_decay=config.weight_decay)
     schedule = linear_decay(optimizer, len(groups))
     metrics = Metrics(folder, len(groups), {"loss": "loss/train", "accuracy": "accuracy/train"})
+    reward.train()
     for iteration, (texts, chosen, rejected) in enumerate(groups):
         examples = [comparisons.examples[i] for i in texts]
         query, response = data.tensors(examples, data.random_cut(config.longest_prompt, generator), device)
-        states = lm.states(query, response)
+        states = reward.lm.states(query, response)
         scores = reward.read(states, response)
         if config.loss == "pairwise":
             loss = preference_loss(scores[chosen], scores[rejected])
         else:
             loss = regression_loss(scores, targets[texts])
         if config.lm_coef:   # Radford et al. 2018 (GPT), section 3.2
-            loss = loss + config.lm_coef * cross_entropy(lm.logits(states[:, :-1]), response)
+            loss = loss + config.lm_coef * cross_entropy(reward.lm.logits(states[:, :-1]), response)
         norm = step(reward, optimizer, schedule, loss)
         accuracy = (scores[chosen] > scores[rejected]).float().mean().item()
         metrics.log(iteration, {"loss/train": loss.item(), "accuracy/train": accuracy, "grad_norm": norm},
                     int((response != PAD).sum()))
     metrics.close()
     reward.eval()
-    held_out = data.Comparisons(parts["prompts"] + parts["test"], tokenizer, lm.config.context)
-    figures = calibration.report(reward, comparisons, groups, held_out, generator)
-    print(calibration.lines(figures))
-    normalize(reward, checkpoint.load_lm(config.model)[0].to(device), parts["prompts"], tokenizer, config, generator)
-    checkpoint.save(folder, "reward", reward, tokenizer, config)
 
 
 def normalize(reward, lm, rows, tokenizer, config, generator):
