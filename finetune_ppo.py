@@ -19,16 +19,16 @@ from minippo.training import linear_decay, start, use_bf16
 @dataclass
 class Config(PPOConfig, StageConfig):
     out: str = option("runs/ppo", "folder to write")
-    model: str = option("runs/pretrain", "folder of the pretrained model: the policy's beginning, and the reference")
+    model: str = option("runs/pretrain", "folder of the pretrained model to start from")
     reward: str = option("runs/reward", "folder of the reward model")
     target: str = option("positive", "seek high or low scores", choices=("positive", "negative"))
     iterations: int = option(60, "rollouts with an update each", low=1)
     rollout_size: int = option(128, "responses per iteration", low=2)
-    temperature: float = option(0.7, "of the policy, in sampling and in every log-probability", low=0.01)
+    temperature: float = option(0.7, "of the policy, in sampling and log-probabilities", low=0.01)
     shortest_prompt: int = option(2, "tokens of a held-out text given as prompt: at least", low=1)
     longest_prompt: int = option(8, "and at most", low=1)
-    lr: float = option(3e-4, "learning rate of Adam, falling to 0; 1e-5 for large models to 1e-3", low=0)
-    separate_critic: bool = option(False, "a critic of its own, begun as a copy of the reward model")
+    lr: float = option(3e-4, "learning rate, falling to 0; 1e-5 (large models) to 1e-3", low=0)
+    separate_critic: bool = option(False, "a critic apart, begun as a copy of the reward model")
     adaptive_kl: bool = option(False, "steer kl-coef so that the KL meets kl-target")
     kl_target: float = option(6.0, "nats per response", low=0.01)
     kl_horizon: float = option(10_000.0, "episodes: larger steers more gently", low=1)
@@ -45,16 +45,18 @@ def main(config):
     reward = frozen(reward).to(device)
     sign = {"positive": 1, "negative": -1}[config.target]
     critic = separate_critic(reward, sign) if config.separate_critic else None
-    policy = ActorCritic(lm, critic, config.temperature).to(device).eval()   # no dropout: the ratio must begin at 1
+    policy = ActorCritic(lm, critic, config.temperature).to(device)
+    policy.eval()   # no dropout: the ratio must begin at 1
     reference = frozen(policy)
     optimizer = torch.optim.Adam(policy.parameters(), config.lr, eps=1e-5)
     schedule = linear_decay(optimizer, config.iterations)
-    prompts = data.Prompts(parts["prompts"], tokenizer, config.shortest_prompt, config.longest_prompt,
-                           lm.config.context - config.response_length)
+    prompts = data.Prompts(parts["prompts"], tokenizer, config.shortest_prompt,
+                           config.longest_prompt, lm.config.context - config.response_length)
     steering = AdaptiveKL(config.kl_coef, config.kl_target, config.kl_horizon)
     memory = PPOMemory()
-    metrics = Metrics(folder, config.iterations, {"score": "objective/scores", "KL": "objective/kl",
-                                                  "length": "tokens/responses_len_mean", "ended": "tokens/ended"})
+    metrics = Metrics(folder, config.iterations, {
+        "score": "objective/scores", "KL": "objective/kl",
+        "length": "tokens/responses_len_mean", "ended": "tokens/ended"})
 
     def score(query, response):
         return sign * reward(query, response)
@@ -75,7 +77,7 @@ def main(config):
 
 
 def separate_critic(reward, sign):
-    """A trainable copy of the reward model whose values are in the units and the direction of the score."""
+    """A trainable copy of the reward model, its values in the units and direction of the score."""
     critic = copy.deepcopy(reward).requires_grad_(True)
     critic.gain *= sign
     critic.shift *= sign

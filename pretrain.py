@@ -1,4 +1,4 @@
-"""Stage 1: a language model from plain text, by maximum likelihood of responses -> runs/pretrain/"""
+"""Stage 1: a language model from plain text, by maximum likelihood -> runs/pretrain/"""
 
 import itertools
 import math
@@ -20,19 +20,19 @@ from minippo.transformer import ARCHITECTURES, TransformerConfig, build
 @dataclass
 class Config(StageConfig):
     out: str = option("runs/pretrain", "folder to write")
-    architecture: str = option("decoder", "GPT-2's, or encoder and decoder", choices=tuple(ARCHITECTURES))
+    architecture: str = option("decoder", "decoder = GPT-2's", choices=tuple(ARCHITECTURES))
     vocab_size: int = option(4096, "tokens of the byte-pair encoding", low=257)
     width: int = option(384, "size of a hidden state", low=1)
     heads: int = option(6, "attention heads", low=1)
-    layers: int = option(2, "transformer blocks; on two cores few and wide ones learn most per second", low=1)
+    layers: int = option(2, "transformer blocks; on two cores few wide ones learn fastest", low=1)
     context: int = option(128, "longest query + response in tokens", low=8)
-    dropout: float = option(0.1, "share of activations dropped in stages 1 and 2; PPO runs without", low=0, high=0.9)
+    dropout: float = option(0.1, "in stages 1 and 2; PPO runs without", low=0, high=0.9)
     passes: int = option(7, "passes over the training texts", low=1)
     batch_size: int = option(32, "texts per step", low=1)
     lr: float = option(4e-4, "peak learning rate; 3e-4 to 1e-3", low=0)
-    warmup: float = option(0.05, "share of the steps in which the learning rate rises", low=0, high=1)
+    warmup: float = option(0.05, "share of steps in which the learning rate rises", low=0, high=1)
     weight_decay: float = option(0.1, "of AdamW", low=0)
-    longest_prompt: int = option(8, "beginnings of up to so many tokens are given as queries in half of the steps", low=1)
+    longest_prompt: int = option(8, "tokens of a text that may be given as its query", low=1)
     samples: int = option(5, "texts to write at the end", low=0)
 
 
@@ -40,21 +40,24 @@ def main(config):
     device, generator, parts, folder = start(config)
     training, held_out = parts["reward"] + parts["judge"], parts["prompts"] + parts["test"]
     tokenizer = Tokenizer.train((f"{row.prompt}{row.text}" for row in training), config.vocab_size)
-    shape = TransformerConfig(tokenizer.vocab_size, tokenizer.end, config.architecture, config.width, config.heads,
-                              config.layers, config.context, config.dropout)
-    lm = build(shape).to(device)
+    lm = build(TransformerConfig(
+        tokenizer.vocab_size, tokenizer.end, config.architecture, config.width, config.heads,
+        config.layers, config.context, config.dropout)).to(device)
     lm.bf16 = use_bf16(config.precision, device)
     examples = data.encode(training, tokenizer, config.context)
     steps = config.passes * math.ceil(len(examples) / config.batch_size)
-    optimizer = torch.optim.AdamW(lm.parameters(), config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(lm.parameters(), config.lr, betas=(0.9, 0.95),
+                                  weight_decay=config.weight_decay)
     schedule = linear_decay(optimizer, steps, config.warmup)
     metrics = Metrics(folder, steps, {"loss": "loss/train"})
     passes = (data.batches(examples, config.batch_size, generator) for _ in range(config.passes))
     for iteration, batch in enumerate(itertools.chain.from_iterable(passes)):
-        query, response = data.tensors(batch, data.random_cut(config.longest_prompt, generator), device)
+        cut = data.random_cut(config.longest_prompt, generator)
+        query, response = data.tensors(batch, cut, device)
         loss = cross_entropy(lm(query, response), response)
         norm = step(lm, optimizer, schedule, loss)
-        metrics.log(iteration, {"loss/train": loss.item(), "grad_norm": norm}, int((response != PAD).sum()))
+        stats = {"loss/train": loss.item(), "grad_norm": norm}
+        metrics.log(iteration, stats, int((response != PAD).sum()))
     metrics.close()
     lm.eval()
     checkpoint.save(folder, "pretrain", lm, tokenizer, config)
@@ -74,9 +77,10 @@ def held_out_loss(lm, rows, tokenizer):
     for i in range(0, len(examples), 64):
         query, response = data.tensors(examples[i:i + 64], device=lm.embedding.weight.device)
         nats -= token_logprobs(lm(query, response), response).sum().item()
-    characters, words = sum(len(row.text) for row in rows), sum(len(row.text.split()) for row in rows)
-    return (f"held-out texts: {nats / tokens:.3f} nats per token, {nats / characters:.3f} per character, "
-            f"perplexity {math.exp(nats / words):.0f} per word")
+    characters = sum(len(row.text) for row in rows)
+    words = sum(len(row.text.split()) for row in rows)
+    return (f"held-out texts: {nats / tokens:.3f} nats per token, {nats / characters:.3f} "
+            f"per character, perplexity {math.exp(nats / words):.0f} per word")
 
 
 if __name__ == "__main__":

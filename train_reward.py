@@ -1,4 +1,4 @@
-"""Stage 2: a reward model from people's preferences, starting from the pretrained model -> runs/reward/"""
+"""Stage 2: a reward model from people's preferences and the pretrained model -> runs/reward/"""
 
 from dataclasses import dataclass
 
@@ -18,14 +18,14 @@ from minippo.training import cross_entropy, linear_decay, start, step, use_bf16
 class Config(StageConfig):
     out: str = option("runs/reward", "folder to write")
     model: str = option("runs/pretrain", "folder of the pretrained model to start from")
-    loss: str = option("pairwise", "learn who was preferred, or the mean rating", choices=("pairwise", "regression"))
-    passes: int = option(3, "times that each text votes again, in one pass over the comparisons", low=1)
+    loss: str = option("pairwise", "on preferences or ratings", choices=("pairwise", "regression"))
+    passes: int = option(3, "times that each text votes, all within one pass", low=1)
     group_size: int = option(32, "texts per step; all of them are compared with each other", low=2)
     lr: float = option(3e-4, "learning rate, falling to 0; 1e-4 to 1e-3", low=0)
-    lm_coef: float = option(0.5, "weight of the language-modelling loss kept beside it: less overfitting; 0 = off", low=0)
+    lm_coef: float = option(0.5, "weight of a language-modelling loss beside it; 0 = off", low=0)
     weight_decay: float = option(0.01, "of AdamW", low=0)
     longest_prompt: int = option(8, "tokens of a text that may be given as its query", low=1)
-    normalize_samples: int = option(512, "responses of the pretrained model whose scores get mean 0, deviation 1", low=2)
+    normalize_samples: int = option(512, "responses whose scores get mean 0, deviation 1", low=2)
     response_length: int = option(24, "tokens of those responses", low=1)
     temperature: float = option(0.7, "of those responses: as in stage 3", low=0.01)
 
@@ -40,21 +40,24 @@ def main(config):
     groups = comparisons.groups(config.group_size, config.passes, generator)
     train(reward, comparisons, groups, config, folder, generator)
     print(calibration.lines(calibration.report(reward, comparisons, groups, held_out, generator)))
-    normalize(reward, checkpoint.load_lm(config.model)[0].to(device), parts["prompts"], tokenizer, config, generator)
+    pretrained = checkpoint.load_lm(config.model)[0].to(device)
+    normalize(reward, pretrained, parts["prompts"], tokenizer, config, generator)
     checkpoint.save(folder, "reward", reward, tokenizer, config)
 
 
 def train(reward, comparisons, groups, config, folder, generator):
-    """One pass over the comparisons, the learning rate falling to 0. Leaves the model in evaluation mode."""
+    """One pass over the comparisons, the rate falling to 0. Leaves the model in evaluation mode."""
     device = reward.gain.device
-    targets = standardized(comparisons.ratings()).to(device) if config.loss == "regression" else None
+    if config.loss == "regression":
+        targets = standardized(comparisons.ratings()).to(device)
     optimizer = torch.optim.AdamW(reward.parameters(), config.lr, weight_decay=config.weight_decay)
     schedule = linear_decay(optimizer, len(groups))
     metrics = Metrics(folder, len(groups), {"loss": "loss/train", "accuracy": "accuracy/train"})
     reward.train()
     for iteration, (texts, chosen, rejected) in enumerate(groups):
         examples = [comparisons.examples[i] for i in texts]
-        query, response = data.tensors(examples, data.random_cut(config.longest_prompt, generator), device)
+        cut = data.random_cut(config.longest_prompt, generator)
+        query, response = data.tensors(examples, cut, device)
         states = reward.lm.states(query, response)
         scores = reward.read(states, response)
         if config.loss == "pairwise":
@@ -65,8 +68,8 @@ def train(reward, comparisons, groups, config, folder, generator):
             loss = loss + config.lm_coef * cross_entropy(reward.lm.logits(states[:, :-1]), response)
         norm = step(reward, optimizer, schedule, loss)
         accuracy = (scores[chosen] > scores[rejected]).float().mean().item()
-        metrics.log(iteration, {"loss/train": loss.item(), "accuracy/train": accuracy, "grad_norm": norm},
-                    int((response != PAD).sum()))
+        stats = {"loss/train": loss.item(), "accuracy/train": accuracy, "grad_norm": norm}
+        metrics.log(iteration, stats, int((response != PAD).sum()))
     metrics.close()
     reward.eval()
 
@@ -74,7 +77,8 @@ def train(reward, comparisons, groups, config, folder, generator):
 def normalize(reward, lm, rows, tokenizer, config, generator):
     """Responses of the untouched pretrained model get scores of mean 0 and standard deviation 1."""
     lm.bf16 = reward.lm.bf16
-    prompts = data.Prompts(rows, tokenizer, 1, config.longest_prompt, lm.config.context - config.response_length)
+    context = lm.config.context - config.response_length
+    prompts = data.Prompts(rows, tokenizer, 1, config.longest_prompt, context)
     query = prompts.sample(config.normalize_samples, generator, reward.gain.device)
     response = generate(lm, query, config.response_length, config.temperature, generator=generator)
     with torch.no_grad():

@@ -1,3 +1,3 @@
-"""RLHF with PPO, from scratch. `from minippo.ppo import gae` says where a thing lives; nothing is re-exported."""
+"""RLHF with PPO, from scratch. Nothing is re-exported: `from minippo.ppo import gae`."""
 
 __version__ = "0.1.0"

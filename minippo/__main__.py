@@ -1,4 +1,4 @@
-"""python -m minippo COMMAND: tools to look at models with. Each command is a module of minippo/tools."""
+"""python -m minippo COMMAND: tools to look at models with, each a module of minippo/tools."""
 
 import importlib
 import sys
@@ -9,6 +9,7 @@ COMMANDS = ("generate",)
 
 
 def main():
+    """Run the tool that the command line names, or say which there are."""
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
         print(f"usage: python -m minippo {{{','.join(COMMANDS)}}} ... (each has its own --help)")

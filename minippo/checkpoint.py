@@ -33,7 +33,7 @@ def save(folder, stage, model, tokenizer, settings):
 
 
 def load_lm(folder):
-    """The language model of any stage's folder (a policy's or reward model's too), and its Tokenizer."""
+    """The language model in a folder of any stage, and its Tokenizer."""
     return _load(folder, lambda about: _lm(about["model"]))
 
 
@@ -43,7 +43,7 @@ def load_reward(folder):
 
 
 def load_policy(folder):
-    """The ActorCritic in a folder of finetune_ppo.py, value head or critic included, and its Tokenizer."""
+    """The ActorCritic in a folder of finetune_ppo.py, critic included, and its Tokenizer."""
     def make(about):
         critic = RewardModel(_lm(about["critic"])) if "critic" in about else None
         return ActorCritic(_lm(about["model"]), critic, about["settings"]["temperature"])
@@ -55,10 +55,11 @@ def _lm(config):
 
 
 def _load(folder, make, wanted=None):
-    """(make(what config.json says), with the weights of model.pt; its Tokenizer). wanted: the stage it must be of."""
+    """make(what config.json says) with its weights, and its Tokenizer. wanted: its stage."""
     folder, path = Path(folder), Path(folder) / "config.json"
     if not path.is_file():
-        raise UserError(f"{folder}: no trained model here (no config.json); run the stage before, or give its --out")
+        raise UserError(f"{folder}: no trained model here (no config.json); "
+                        "run the stage before, or give its --out")
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         script = SCRIPTS[about["stage"]]
@@ -66,35 +67,37 @@ def _load(folder, make, wanted=None):
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RuntimeError) as error:
         raise UserError(f"{path}: damaged ({error}); run the stage again") from None
     if model is None:
-        raise UserError(f"{folder}: holds the model of {script}; needed is one of {SCRIPTS[wanted]}")
-    tokenizer, weights, config = Tokenizer.load(folder), load_tensors(folder / "model.pt"), about["model"]
-    if (tokenizer.vocab_size, tokenizer.end) != (config["vocab_size"], config["end"]):
-        raise UserError(f"{folder / 'tokenizer.json'}: not the tokenizer of this model; run the stage again")
+        needed = SCRIPTS[wanted]
+        raise UserError(f"{folder}: holds the model of {script}; needed is one of {needed}")
+    tokenizer, weights = Tokenizer.load(folder), load_tensors(folder / "model.pt")
+    if any(getattr(tokenizer, key) != about["model"][key] for key in ("vocab_size", "end")):
+        raise UserError(f"{folder / 'tokenizer.json'}: not the tokenizer of this model; "
+                        "run the stage again")
     if not isinstance(weights, dict):
-        raise UserError(f"{folder}: model.pt does not fit config.json (no weights by name); run the stage again")
+        raise _misfit(folder, "no weights by name")
     if wanted is None and about["stage"] != "pretrain":
         weights = {name[3:]: x for name, x in weights.items() if name.startswith("lm.")}
-    return _fill(model, weights, folder), tokenizer
-
-
-def _fill(model, weights, folder):
     try:
         model.load_state_dict(weights)
     except (RuntimeError, AttributeError, TypeError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"{folder}: model.pt does not fit config.json ({reason}); run the stage again") from None
-    return model.eval()
+        raise _misfit(folder, str(error).splitlines()[-1].strip()) from None
+    return model.eval(), tokenizer
+
+
+def _misfit(folder, reason):
+    return UserError(f"{folder}: model.pt does not fit config.json ({reason}); run the stage again")
 
 
 def load_tensors(path):
-    """What `save_tensors` wrote; UserError if it is missing, damaged, or anything but tensors and plain values."""
+    """What `save_tensors` wrote; UserError if missing, damaged, or more than tensors and values."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); run the stage again") from None
     except Exception as error:  # torch raises many kinds for what is no checkpoint
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: not a model file, or damaged ({reason[:120]}); run the stage again") from None
+        raise UserError(f"{path}: not a model file, or damaged ({reason[:120]}); "
+                        "run the stage again") from None
 
 
 def save_tensors(path, tensors):

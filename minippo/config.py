@@ -9,13 +9,14 @@ from minippo.errors import UserError
 
 def option(default, help, low=None, high=None, choices=None):
     """A dataclass field that is also a flag. low, high: the smallest and largest value allowed."""
-    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+    meta = {"help": help, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata=meta)
 
 
 @dataclass
 class DeviceConfig:
     """The flags of everything that computes."""
-    seed: int = option(0, "one seed fixes initialisation, order of the data and sampling", low=0, high=2**63 - 1)
+    seed: int = option(0, "fixes initialisation, order and sampling", low=0, high=2**63 - 1)
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
     precision: str = option("auto", "of the matrix products; auto: bf16 where the processor has it",
                             choices=("auto", "bf16", "fp32"))
@@ -25,20 +26,22 @@ class DeviceConfig:
 class StageConfig(DeviceConfig):
     """The flags that all three stages share."""
     out: str = option("", "folder to write")
-    data: str = option("movies", "movies (rated snippets, fetched once), toy (made here), or your own file or folder")
+    data: str = option("movies", "movies (rated snippets, fetched once), toy (made here), "
+                                 "or your own file or folder")
 
 
 def parse(config_class, description, arguments=None, prog=None):
-    """Command line -> instance of a config dataclass. A wrong flag or value leaves with one line and status 2."""
+    """Command line -> a config. A wrong flag or value leaves with one line and status 2."""
     parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False,
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     for f in fields(config_class):
         flag, meta = "--" + f.name.replace("_", "-"), f.metadata
         if f.type is bool or f.type == "bool":
-            parser.add_argument(flag, default=f.default, action=argparse.BooleanOptionalAction, help=meta["help"])
+            kind = {"action": argparse.BooleanOptionalAction}
         else:
-            parser.add_argument(flag, default=f.default, help=meta["help"], choices=meta["choices"],
-                                type=within(type(f.default), meta["low"], meta["high"]))
+            kind = {"type": within(type(f.default), meta["low"], meta["high"]),
+                    "choices": meta["choices"]}
+        parser.add_argument(flag, default=f.default, help=meta["help"], **kind)
     parser.error = lambda message: sys.exit(complain(f"{message} (see --help)"))
     return config_class(**vars(parser.parse_args(arguments)))
 

@@ -10,9 +10,9 @@ import torch
 from minippo.errors import UserError
 from minippo.tokens import pad_left, pad_right
 
-SHARES = {                # what each part of the rows is for; the texts of the first two are the pretraining corpus
+SHARES = {                # parts of the rows; the texts of the first two are for pretraining
     "reward": 0.60,       # ratings the reward model learns from
-    "judge": 0.30,        # ratings the independent judge learns from: the reward model never sees them
+    "judge": 0.30,        # ratings the judge learns from: the reward model never sees them
     "prompts": 0.07,      # held out: the beginnings of these are PPO's prompts
     "test": 0.03,         # held out: prompts of the final comparison
 }
@@ -21,7 +21,7 @@ WIDTHS = 8   # rows are padded to a multiple of it: kernels keep buffers for eve
 
 
 def split(rows):
-    """Rows by part, a dict with the keys of SHARES. A row's part depends on its id alone, never on its place."""
+    """Rows by part, a dict with the keys of SHARES. A row's part depends on its id alone."""
     parts = {name: [] for name in SHARES}
     for row in rows:
         digest = hashlib.sha256(row.id.encode()).digest()
@@ -33,13 +33,13 @@ def split(rows):
         parts[name].append(row)
     empty = [name for name, part in parts.items() if not part]
     if empty:
-        raise UserError(f"the data has {len(rows)} usable rows, too few to fill its parts ({', '.join(empty)} empty); "
-                        "give some hundreds")
+        raise UserError(f"the data has {len(rows)} usable rows, too few to fill its parts "
+                        f"({', '.join(empty)} empty); give some hundreds")
     return parts
 
 
 def encode(rows, tokenizer, context, rejected=False):
-    """Examples of rows: query = end token and prompt, response = text (or the rejected one) and end token.
+    """Examples of rows: query = end token, prompt; response = text or rejected text, end token.
 
     What does not fit into `context` tokens is cut off at the end.
     """
@@ -47,16 +47,17 @@ def encode(rows, tokenizer, context, rejected=False):
     for row in rows:
         query = [tokenizer.end] + tokenizer.encode(row.prompt)
         if len(query) >= context:
-            raise UserError(f"the prompt of row {row.id} has {len(query)} tokens; --context is {context}")
+            raise UserError(
+                f"the prompt of row {row.id} has {len(query)} tokens; --context is {context}")
         response = tokenizer.encode(row.rejected if rejected else row.text) + [tokenizer.end]
         examples.append((query, response[:context - len(query)]))
     return examples
 
 
 def tensors(examples, cut=0, device=None):
-    """Examples -> query (B, Q), response (B, R); the first `cut` tokens of each response move to its query.
+    """Examples -> query (B, Q), response (B, R); `cut` tokens of each response move to its query.
 
-    To p(text) = p(beginning) p(rest | beginning) the cut makes no difference; an encoder has to learn from it.
+    p(text) = p(beginning) p(rest | beginning) whatever the cut; an encoder has to learn from it.
     """
     cuts = [min(cut, len(response) - 1) for _, response in examples]
     query = pad_left([query + response[:n] for (query, response), n in zip(examples, cuts)])
@@ -73,7 +74,7 @@ def random_cut(longest, generator):
 
 
 def batches(examples, size, generator):
-    """One pass over all examples in random batches of alike length (less padding): lists of examples."""
+    """One pass over all examples in random batches (lists) of alike length: less padding."""
     order = torch.randperm(len(examples), generator=generator).tolist()
     pool = 16 * size
     groups = []
@@ -87,23 +88,24 @@ def batches(examples, size, generator):
 class Prompts:
     """Beginnings of texts as queries.
 
-    rows               a row with a prompt of its own gives that; others the end token and the first few tokens
+    rows               one with a prompt of its own gives that, others END and their first tokens
     shortest, longest  how many tokens of the text
     """
 
     def __init__(self, rows, tokenizer, shortest, longest, context):
         if shortest > longest:
-            raise UserError(f"--shortest-prompt {shortest} is longer than --longest-prompt {longest}; swap them")
+            raise UserError(f"--shortest-prompt {shortest} is longer than "
+                            f"--longest-prompt {longest}; swap them")
         self.examples = encode(rows, tokenizer, context)
         self.own = [bool(row.prompt) for row in rows]
         self.shortest, self.longest = shortest, longest
 
     def sample(self, count, generator=None, device=None):
-        """(count, Q) queries of random texts (drawn with replacement) and lengths, PAD on the left."""
+        """(count, Q) queries of random texts (with replacement) and lengths, PAD on the left."""
         picks = torch.randint(len(self.examples), (count,), generator=generator).tolist()
-        lengths = torch.randint(self.shortest, self.longest + 1, (count,), generator=generator).tolist()
+        lengths = torch.randint(self.shortest, self.longest + 1, (count,), generator=generator)
         rows = []
-        for i, length in zip(picks, lengths):
+        for i, length in zip(picks, lengths.tolist()):
             query, response = self.examples[i]
             rows.append(query if self.own[i] else query + response[:min(length, len(response) - 1)])
         return pad_left(rows).to(device)
@@ -112,44 +114,48 @@ class Prompts:
 class Comparisons:
     """Who was preferred to whom: pairs derived from ratings, or pairs that people compared.
 
-    Rated rows: every text of a group gets ONE vote drawn from its raters, and all untied pairs of the group count
-    (all comparisons of a group as one batch: Ouyang et al. 2022, section 3.5). No rater compared two texts here.
-    Rows with `rejected`: the pairs as given.
+    Rated rows: every text of a group gets ONE vote drawn from its raters, and all untied pairs of
+    the group count (all comparisons of a group as one batch: Ouyang et al. 2022, section 3.5).
+    No rater compared two texts here. Rows with `rejected`: the pairs as given.
     """
 
     def __init__(self, rows, tokenizer, context):
         self.given = [row for row in rows if row.rejected]
         self.rated = [] if self.given else [row for row in rows if row.votes]
-        self.examples = encode(self.given or self.rated, tokenizer, context)
+        rows = self.given or self.rated
+        self.examples = encode(rows, tokenizer, context)
         self.examples += encode(self.given, tokenizer, context, rejected=True)
-        self.texts = [row.text for row in self.given or self.rated] + [row.rejected for row in self.given]
+        self.texts = [row.text for row in rows] + [row.rejected for row in self.given]
         if len(self.examples) < 2:
-            raise UserError("the data has no preferences: it needs a column rating or label, or chosen and rejected")
+            raise UserError("the data has no preferences: "
+                            "it needs a column rating or label, or chosen and rejected")
 
     def groups(self, size, passes, generator):
-        """`passes` times over all texts in groups of about `size`: lists of (examples' indices, chosen, rejected).
+        """`passes` times over all texts in groups of about `size`.
 
-        chosen, rejected   (P,) positions within the group
+        Returns  a list of (examples' indices, chosen, rejected): (P,) places within the group
         """
         found = []
         for _ in range(passes):
             if self.given:
                 order = torch.randperm(len(self.given), generator=generator)
                 for part in order.split(max(1, size // 2)):
-                    first = torch.arange(len(part))
-                    found.append((torch.cat([part, part + len(self.given)]), first, first + len(part)))
+                    both, first = torch.cat([part, part + len(self.given)]), torch.arange(len(part))
+                    found.append((both, first, first + len(part)))
             else:
-                for part in torch.randperm(len(self.rated), generator=generator).split(size):
+                order = torch.randperm(len(self.rated), generator=generator)
+                for part in order.split(size):
                     votes = self.one_vote(part, generator)
                     chosen, rejected = (votes[:, None] > votes).nonzero().unbind(1)
                     if len(chosen):
                         found.append((part, chosen, rejected))
         if not found:
-            raise UserError("all ratings in the data are equal: no text is preferred to another; give different ones")
+            raise UserError("all ratings in the data are equal: no text is preferred to another; "
+                            "give different ones")
         return found
 
     def fresh_pairs(self, count, generator):
-        """About `count` random comparisons, ties dropped: chosen, rejected, (P,) indices of examples."""
+        """About `count` random comparisons, untied: chosen, rejected, (P,) indices of examples."""
         if self.given:
             first = torch.randint(len(self.given), (count,), generator=generator)
             return first, first + len(self.given)
@@ -167,5 +173,6 @@ class Comparisons:
     def ratings(self):
         """Mean rating of every example (N,); UserError if these are given pairs."""
         if self.given:
-            raise UserError("--loss regression needs ratings; this data has chosen and rejected: use --loss pairwise")
+            raise UserError("--loss regression needs ratings; this data has chosen and rejected: "
+                            "use --loss pairwise")
         return torch.tensor([row.rating for row in self.rated])

@@ -12,13 +12,14 @@ def generate(lm, query, length, temperature=1.0, top_k=0, top_p=1.0, generator=N
 
     query         (B, Q), PAD on the left
     length        at most this many tokens
-    temperature   divides the logits; top_k = 0 and top_p = 1 switch those filters off (PPO needs them off)
+    temperature   divides the logits; top_k = 0, top_p = 1: these filters are off, as PPO needs them
     generator     a CPU generator, whatever the model runs on: the same draws everywhere
-    Returns       response (B, <= length): PAD after the end token; no end token = cut off by the limit
+    Returns       response (B, <= length): PAD after the end token; no end token = cut off
     Raises        ValueError for a temperature <= 0, top_k < 0 or top_p outside (0, 1]
     """
     if temperature <= 0 or top_k < 0 or not 0 < top_p <= 1:
-        raise ValueError(f"temperature {temperature} must be > 0, top_k {top_k} >= 0 and top_p {top_p} in (0, 1]")
+        raise ValueError(f"temperature {temperature} must be > 0, top_k {top_k} >= 0 "
+                         f"and top_p {top_p} in (0, 1]")
     with lm.autocast():  # entered once: bfloat16 copies of the weights are kept for all steps
         tokens, encoded = lm.context(query)
         cache = KVCache(lm.config, len(query), tokens.shape[1] + length, query.device)
@@ -36,23 +37,24 @@ def generate(lm, query, length, temperature=1.0, top_k=0, top_p=1.0, generator=N
 
 
 def sample(logits, generator=None):
-    """One token per row from softmax(logits), by inverting the distribution function. (B, V) -> (B,)"""
+    """One token per row from softmax(logits), by inverting its cumulative sum. (B, V) -> (B,)"""
     cumulative = logits.softmax(-1).cumsum(-1)
     draw = torch.rand(len(logits), 1, generator=generator).to(logits.device) * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, draw, right=True).clamp(max=logits.shape[-1] - 1).squeeze(-1)
+    token = torch.searchsorted(cumulative, draw, right=True)
+    return token.clamp(max=logits.shape[-1] - 1).squeeze(-1)
 
 
 def filtered(logits, top_k=0, top_p=1.0):
-    """Logits with all but the top_k likeliest tokens, and all beyond the nucleus of mass top_p, at -inf. (B, V)
+    """Logits (B, V) with all but the top_k likeliest tokens, and all outside the nucleus, at -inf.
 
-    Source: Fan et al. 2018 (top-k); Holtzman et al. 2020 (nucleus: the smallest set of mass >= top_p)
+    Source: Fan et al. 2018 (top-k); Holtzman et al. 2020 (nucleus: smallest set of mass >= top_p)
     """
     if top_k:
         threshold = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
         logits = logits.masked_fill(logits < threshold, -torch.inf)
     if top_p < 1:
         ordered, order = logits.sort(descending=True)
-        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)   # mass of the likelier tokens
+        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)   # mass of likelier tokens
         outside = (before >= top_p).scatter(-1, order, before >= top_p)
         logits = logits.masked_fill(outside, -torch.inf)
     return logits

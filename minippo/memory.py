@@ -28,11 +28,12 @@ class Rollout:
         return len(self.query)
 
     def __getitem__(self, rows):
-        """The episodes at an index tensor or slice, without the columns in which all of them are padded."""
+        """The episodes at an index tensor or slice, without columns in which all are padded."""
         part = {field.name: getattr(self, field.name)[rows] for field in fields(self)}
         first = int((part["query"] != PAD).any(0).int().argmax())
         longest = int(part["mask"].sum(1).max())
-        return Rollout(**{name: x[:, first:] if name == "query" else x[:, :longest] for name, x in part.items()})
+        return Rollout(**{name: x[:, first:] if name == "query" else x[:, :longest]
+                          for name, x in part.items()})
 
 
 class PPOMemory:
@@ -56,13 +57,13 @@ class PPOMemory:
         """Everything stored, as one Rollout. ValueError if there is nothing."""
         if not len(self):
             raise ValueError("the memory is empty: store a rollout first")
-        return Rollout(**{field.name: joined(field.name, [getattr(r, field.name) for r in self.rollouts])
-                          for field in fields(Rollout)})
+        parts = {f.name: [getattr(r, f.name) for r in self.rollouts] for f in fields(Rollout)}
+        return Rollout(**{name: joined(name, tensors) for name, tensors in parts.items()})
 
     def minibatches(self, size, generator=None):
         """One epoch: every episode once, in a fresh random order, as Rollouts of `size` episodes.
 
-        The last is smaller if `size` does not divide the number of episodes. generator: a CPU generator.
+        The last may be smaller. generator: a CPU generator.
         Raises   ValueError if size < 1 or the memory is empty
         """
         if size < 1:
@@ -73,7 +74,7 @@ class PPOMemory:
 
 
 def joined(name, parts):
-    """Concatenate along the batch, padding the width: queries on the left, all others on the right."""
+    """Concatenate along the batch, padding the width: queries on the left, others on the right."""
     width = max(part.shape[1] for part in parts)
     fill = PAD if name in ("query", "response") else 0
     side = (lambda gap: (gap, 0)) if name == "query" else (lambda gap: (0, gap))

@@ -34,9 +34,11 @@ class Metrics:
         if self.terminal or done == self.total or elapsed - self.printed >= 10:
             self.printed = elapsed
             values = "  ".join(f"{label} {stats[key]:.3f}" for label, key in self.shown.items())
-            line = f"{done:>6}/{self.total}  {values}  {tokens / took:,.0f} tokens/s  {clock(left)} left"
-            ending = "\n" if done == self.total or not self.terminal else ""
-            print(("\r\033[K" if self.terminal else "") + line, end=ending, file=sys.stderr, flush=True)
+            rate = f"{tokens / took:,.0f} tokens/s  {clock(left)} left"
+            begin = "\r\033[K" if self.terminal else ""
+            end = "\n" if done == self.total or not self.terminal else ""
+            print(f"{begin}{done:>6}/{self.total}  {values}  {rate}",
+                  end=end, file=sys.stderr, flush=True)
 
     def close(self):
         self.file.close()

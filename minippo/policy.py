@@ -1,4 +1,4 @@
-"""The policy: a language model whose next-token distribution acts, and a critic that values every state."""
+"""The policy: a language model whose next token is the action, and a critic of every state."""
 
 import copy
 
@@ -14,7 +14,8 @@ class ActorCritic(nn.Module):
     lm            the actor
     critic        None: a value head on the actor's own states, starting at 0.
                   A RewardModel: its score of every prefix is the value
-    temperature   divides the logits, in sampling and in every log-probability: the policy trained is the one sampled
+    temperature   divides the logits, in sampling and in every log-probability: the policy trained
+                  is the one sampled
     """
 
     def __init__(self, lm, critic=None, temperature=1.0):
@@ -26,7 +27,7 @@ class ActorCritic(nn.Module):
             nn.init.zeros_(self.value_head.bias)
 
     def forward(self, query, response):
-        """Log-probability and entropy of each response token, and the value of the state it was chosen in.
+        """Log-probability of each response token, value and entropy of the state it was chosen in.
 
         query (B, Q) padded on the left, response (B, R) padded on the right
         Returns  logprobs, values, entropy: (B, R), 0 at PAD; nats, units of the score, nats
@@ -37,11 +38,11 @@ class ActorCritic(nn.Module):
             values = self.value_head(states).squeeze(-1)
         else:
             values = self.critic.prefix_scores(query, response)[:, :-1]
-        pad = response == PAD
-        return token_logprobs(logits, response), values.masked_fill(pad, 0), entropy(logits).masked_fill(pad, 0)
+        pad, logprobs = response == PAD, token_logprobs(logits, response)
+        return logprobs, values.masked_fill(pad, 0), entropy(logits).masked_fill(pad, 0)
 
     def generate(self, query, length, generator=None):
-        """Responses (B, <= length) sampled at the policy's own temperature, with no top-k and no top-p."""
+        """Responses (B, <= length) sampled at the policy's own temperature, no top-k, no top-p."""
         return generate(self.lm, query, length, self.temperature, generator=generator)
 
 
@@ -70,5 +71,5 @@ def at_least_float32(x):
 
 
 def frozen(module):
-    """A copy that is evaluated, never trained: no dropout, no gradient; the original stays as it was."""
+    """A copy that is never trained: no dropout, no gradient; the original stays as it was."""
     return copy.deepcopy(module).eval().requires_grad_(False)

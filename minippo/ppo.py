@@ -1,7 +1,7 @@
-"""Proximal policy optimisation of a language model: the algorithm first, its formulas below in order of use.
+"""Proximal policy optimisation of a language model: the algorithm, then its formulas.
 
-A row is a response, a column one of its tokens: an action. Every (B, R) tensor is 0 (mask: False) at PAD.
-The language model, the reward model and the reference come in as anything with the right call.
+A row is a response, a column one of its tokens: an action. Every (B, R) tensor is 0 (mask: False)
+at PAD. Policy, reference and score come in as anything with the right call.
 """
 
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ from minippo.tokens import PAD
 @dataclass
 class PPOConfig:
     response_length: int = option(24, "tokens a response may have, the end token included", low=1)
-    kl_coef: float = option(0.25, "beta: price of one nat of KL from the reference, in standard deviations of the score; "
-                            "0.02 to 0.5", low=0)
+    kl_coef: float = option(0.25, "beta: price of one nat of KL from the reference, in standard "
+                                  "deviations of the score; 0.02 to 0.5", low=0)
     gamma: float = option(1.0, "discount per token; 1 for texts", low=0, high=1)
-    lam: float = option(0.95, "lambda of GAE: 0 trusts the critic, 1 the sampled return; 0.9 to 1", low=0, high=1)
-    clip: float = option(0.2, "epsilon: how far the probability ratio may usefully move from 1; 0.1 to 0.3", low=0)
-    value_clip: float = option(0.2, "how far a value may usefully move from the old one; 0.1 to 0.5", low=0)
-    value_coef: float = option(0.1, "c1: weight of the value loss; 0.1 for language models, 0.5 in games", low=0)
+    lam: float = option(0.95, "of GAE: 0 trusts the critic, 1 the return; 0.9 to 1", low=0, high=1)
+    clip: float = option(0.2, "how far a ratio may usefully move from 1; 0.1 to 0.3", low=0)
+    value_clip: float = option(0.2, "how far a value may usefully move; 0.1 to 0.5", low=0)
+    value_coef: float = option(0.1, "c1: weight of the value loss; 0.5 in games", low=0)
     entropy_coef: float = option(0.0, "c2: weight of the entropy bonus; 0 to 0.01", low=0)
     epochs: int = option(2, "passes over each rollout; 1 to 4", low=1)
     minibatch_size: int = option(64, "episodes per optimizer step", low=1)
-    microbatch_size: int = option(64, "episodes per backward pass: less memory, same gradient", low=1)
+    microbatch_size: int = option(64, "episodes per backward pass: same gradient", low=1)
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm", low=0)
-    whiten_rewards: bool = option(False, "scale the rewards to standard deviation 1, keeping their mean")
-    missing_end_penalty: float = option(0.5, "taken off the score of a response that did not end by itself", low=0)
-    target_kl: float = option(0.0, "end an update when it has moved the policy by 1.5 times this; 0 = off", low=0)
+    whiten_rewards: bool = option(False, "scale the rewards to deviation 1, keeping their mean")
+    missing_end_penalty: float = option(0.5, "off the score of a response cut off", low=0)
+    target_kl: float = option(0.0, "end an update whose KL passes 1.5 times this; 0 = off", low=0)
     max_ratio: float = option(10.0, "skip a minibatch whose mean ratio passes this; 0 = off", low=0)
 
 
@@ -39,8 +39,8 @@ class PPOConfig:
 def collect(policy, reference, score, query, config, generator=None):
     """Let the policy respond, and judge every token of the responses.
 
-    policy, reference   (query, response) -> logprobs, values, entropy, each (B, R); the policy also has
-                        generate(query, length, generator) -> response, and `end`, the id of the end token
+    policy, reference   (query, response) -> logprobs, values, entropy, each (B, R); the policy has
+                        generate(query, length, generator) -> response, and the end token's id `end`
     score               (query, response) -> (B,)
     query               (B, Q), PAD on the left
     Returns             a Rollout; a dict of statistics
@@ -76,9 +76,9 @@ def collect(policy, reference, score, query, config, generator=None):
 
 
 def update(policy, optimizer, memory, config, generator=None):
-    """Improve policy and critic on the stored episodes: epochs x minibatches of the clipped objective.
+    """Improve policy and critic on the stored episodes: epochs x minibatches.
 
-    policy      (query, response) -> logprobs, values, entropy; the one that collected, in the same mode
+    policy      (query, response) -> logprobs, values, entropy; the one that collected
     optimizer   over the policy's parameters
     Returns     a dict of statistics, means over the minibatches
     Source      Schulman et al. 2017, algorithm 1 (arXiv:1707.06347)
@@ -88,7 +88,8 @@ def update(policy, optimizer, memory, config, generator=None):
         for minibatch in memory.minibatches(config.minibatch_size, generator):
             optimizer.zero_grad()
             stats = accumulate_gradients(policy, minibatch, config)
-            stats["ppo/grad_norm"] = clip_grad_norm_(policy.parameters(), config.max_grad_norm).item()
+            norm = clip_grad_norm_(policy.parameters(), config.max_grad_norm)
+            stats["ppo/grad_norm"] = norm.item()
             stopped = 0 < 1.5 * config.target_kl < stats["ppo/policy/approxkl"]
             skipped = 0 < config.max_ratio < stats["ppo/policy/ratio"]
             steps.append(stats | {"ppo/early_stops": float(stopped), "ppo/skipped": float(skipped)})
@@ -100,12 +101,12 @@ def update(policy, optimizer, memory, config, generator=None):
 
 
 def accumulate_gradients(policy, minibatch, config):
-    """Add the gradient of the loss over a whole minibatch, in microbatches weighted by their tokens.
+    """Add the gradient of the loss over a minibatch, in microbatches weighted by their tokens.
 
-    Every loss is a mean over the tokens of the minibatch, not a mean of the responses' means: long responses weigh more.
+    Every loss is a mean over all tokens of the minibatch: long responses weigh more.
     """
     total = {}
-    shortest_first = minibatch.mask.sum(1).argsort(stable=True)   # alike lengths together: less padding to compute
+    shortest_first = minibatch.mask.sum(1).argsort(stable=True)   # alike together: less padding
     for rows in shortest_first.split(config.microbatch_size):
         part = minibatch[rows]
         weight = (part.mask.sum() / minibatch.mask.sum()).item()
@@ -118,29 +119,31 @@ def accumulate_gradients(policy, minibatch, config):
 
 def ppo_loss(policy, batch, config):
     """Policy loss + c1 value loss - c2 entropy on a Rollout, and statistics of it (0-d tensors)."""
+    old, mask = batch.logprobs, batch.mask
     logprobs, values, entropy = policy(batch.query, batch.response)
-    loss_policy, clip_fraction = policy_loss(logprobs, batch.logprobs, batch.advantages, batch.mask, config.clip)
-    loss_value = value_loss(values, batch.values, batch.returns, batch.mask, config.value_clip)
-    mean_entropy = masked_mean(entropy, batch.mask)
+    loss_policy, clip_fraction = policy_loss(logprobs, old, batch.advantages, mask, config.clip)
+    loss_value = value_loss(values, batch.values, batch.returns, mask, config.value_clip)
+    mean_entropy = masked_mean(entropy, mask)
     loss = loss_policy + config.value_coef * loss_value
-    if config.entropy_coef:   # at 0 no gradient is computed through it: a quarter of the time of an update
+    if config.entropy_coef:   # at 0 no gradient through it: a quarter of an update's time
         loss = loss - config.entropy_coef * mean_entropy
-    log_ratio = (logprobs - batch.logprobs).detach()
+    log_ratio = (logprobs - old).detach()
     return loss, {
         "ppo/loss/policy": loss_policy.detach(),
         "ppo/loss/value": loss_value.detach(),
         "ppo/loss/total": loss.detach(),
         "ppo/policy/entropy": mean_entropy.detach(),
         "ppo/policy/clipfrac": clip_fraction,
-        "ppo/policy/approxkl": masked_mean(log_ratio.square(), batch.mask) / 2,
-        "ppo/policy/ratio": masked_mean(log_ratio.exp(), batch.mask),
+        "ppo/policy/approxkl": masked_mean(log_ratio.square(), mask) / 2,
+        "ppo/policy/ratio": masked_mean(log_ratio.exp(), mask),
     }
 
 
 def summary(steps):
     """Means over the steps' statistics; sums of the events that are counted."""
     counted = ("ppo/early_stops", "ppo/skipped")
-    return {name: sum(s[name] for s in steps) / (1 if name in counted else len(steps)) for name in steps[0]}
+    return {name: sum(s[name] for s in steps) / (1 if name in counted else len(steps))
+            for name in steps[0]}
 
 
 # ---------------------------------------------------------------- the formulas
@@ -165,7 +168,8 @@ def penalized_rewards(score, logprobs, reference_logprobs, mask, kl_coef):
         last = (mask.sum(1) - 1).clamp(min=0)
         rewards[torch.arange(len(rewards), device=rewards.device), last] += score
     else:
-        raise ValueError(f"score {tuple(score.shape)} is neither (B,) nor (B, R) of {tuple(rewards.shape)}")
+        raise ValueError(f"score {tuple(score.shape)} is neither (B,) nor (B, R) "
+                         f"of {tuple(rewards.shape)}")
     return rewards.masked_fill(~mask, 0)
 
 
@@ -174,7 +178,7 @@ def gae(rewards, values, gamma, lam):
 
     delta_t = r_t + gamma V_{t+1} - V_t;   A_t = delta_t + gamma lam A_{t+1};   returns = A + V
 
-    rewards, values  (B, R), 0 at PAD (so that the value after the last token is 0); units of the score
+    rewards, values  (B, R), 0 at PAD (so the value after the last token is 0); units of the score
     gamma, lam       discount and GAE decay per token, each in [0, 1]
     Returns          advantages, returns: (B, R), same units; not whitened
     Raises           ValueError if the shapes differ (broadcasting would hide it)
@@ -198,7 +202,7 @@ def masked_mean(x, mask):
 
 
 def whiten(x, mask, shift_mean=True):
-    """x with variance 1 over the real tokens, and with mean 0, or with the mean it had if `shift_mean` is False.
+    """x with variance 1 over the real tokens, and mean 0, or the mean it had without `shift_mean`.
 
     x, mask  (B, R); population variance, eps 1e-8. What stands at PAD afterwards means nothing
     Source   lm-human-preferences, the code of Ziegler et al. 2019
@@ -210,12 +214,12 @@ def whiten(x, mask, shift_mean=True):
 
 
 def policy_loss(logprobs, old_logprobs, advantages, mask, clip):
-    """The clipped surrogate: no gain from moving a probability further than `clip` in the direction that pays.
+    """The clipped surrogate: no gain from moving a probability further than `clip` where it pays.
 
     rho = exp(log pi - log pi_old);   loss = mean max(-A rho, -A clip(rho, 1 - eps, 1 + eps))
 
     all (B, R); old_ = at sampling time
-    Returns  loss, clip_fraction (share of the tokens on which the clipped branch is the larger): scalars
+    Returns  loss, clip_fraction (share of tokens whose clipped branch is the larger): scalars
     Raises   ValueError if the shapes differ
     Source   Schulman et al. 2017, eq. 7 (arXiv:1707.06347)
     """
@@ -223,7 +227,8 @@ def policy_loss(logprobs, old_logprobs, advantages, mask, clip):
     ratio = (logprobs - old_logprobs).exp()
     unclipped = -advantages * ratio
     clipped = -advantages * ratio.clamp(1 - clip, 1 + clip)
-    return masked_mean(torch.max(unclipped, clipped), mask), masked_mean((clipped > unclipped).float(), mask)
+    clip_fraction = masked_mean((clipped > unclipped).float(), mask)
+    return masked_mean(torch.max(unclipped, clipped), mask), clip_fraction
 
 
 def value_loss(values, old_values, returns, mask, clip):
@@ -238,11 +243,12 @@ def value_loss(values, old_values, returns, mask, clip):
     """
     same_shape(values=values, old_values=old_values, returns=returns, mask=mask)
     clipped = torch.max(torch.min(values, old_values + clip), old_values - clip)
-    return masked_mean(torch.max((values - returns).square(), (clipped - returns).square()), mask) / 2
+    worse = torch.max((values - returns).square(), (clipped - returns).square())
+    return masked_mean(worse, mask) / 2
 
 
 def explained_variance(values, returns, mask):
-    """1 - var(R - V) / var(R) over real tokens: 1 = the critic knew, 0 = it did no better than a constant."""
+    """1 - var(R - V) / var(R) over real tokens: 1 = it knew, 0 = no better than a constant."""
     def variance(x):
         return masked_mean((x - masked_mean(x, mask)).square(), mask)
     return 1 - variance(returns - values) / variance(returns).clamp(min=1e-8)
@@ -268,9 +274,10 @@ class AdaptiveKL:
 
 
 def kl_estimates(logprobs, reference_logprobs):
-    """Three estimates of KL(pi || pi_ref) per token from tokens sampled from pi, with r = pi_ref / pi.
+    """Three estimates of KL(pi || pi_ref) per token sampled from pi, with r = pi_ref / pi.
 
-    k1 = -log r (unbiased);   k2 = (log r)^2 / 2 (biased, low variance);   k3 = (r - 1) - log r (unbiased, never negative)
+    k1 = -log r;   k2 = (log r)^2 / 2;   k3 = (r - 1) - log r
+    k1 and k3 are unbiased, k2 has a low variance, k3 is never negative
 
     Returns  k1, k2, k3, each of the inputs' shape, nats
     Source   Schulman, "Approximating KL Divergence", 2020

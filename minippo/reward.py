@@ -10,7 +10,8 @@ from minippo.tokens import PAD
 class RewardModel(nn.Module):
     """A language model whose state at the end of the response is read by a linear head.
 
-    The head starts at N(0, 1/sqrt(D + 1)), bias 0 (Stiennon et al. 2020). Gain and shift are set once, after training.
+    The head starts at N(0, 1/sqrt(D + 1)), bias 0 (Stiennon et al. 2020). Gain and shift are set
+    once, after training.
     """
 
     def __init__(self, lm):
@@ -44,7 +45,7 @@ class RewardModel(nn.Module):
 
     @torch.no_grad()
     def normalize(self, scores):
-        """Set gain and shift so that these scores, (N,) of this model, would have mean 0 and standard deviation 1.
+        """Set gain and shift so that these scores, (N,), would have mean 0, standard deviation 1.
 
         Raises   ValueError if there are fewer than two, or if all are equal
         Source   Ziegler et al. 2019, section 2.2 (arXiv:1909.08593)
@@ -65,12 +66,14 @@ def preference_loss(chosen, rejected):
     Source             Ouyang et al. 2022, eq. 1 (arXiv:2203.02155)
     """
     if chosen.shape != rejected.shape:
-        raise ValueError(f"chosen {tuple(chosen.shape)} and rejected {tuple(rejected.shape)} differ in shape")
+        raise ValueError(f"chosen {tuple(chosen.shape)} and rejected {tuple(rejected.shape)} "
+                         "differ in shape")
     return -F.logsigmoid(chosen - rejected).mean()
 
 
 def regression_loss(scores, targets):
-    """Mean squared error to the standardised mean rating, both (B,). ValueError if the shapes differ."""
+    """Mean squared error to the standardised mean rating, (B,). ValueError if the shapes differ."""
     if scores.shape != targets.shape:
-        raise ValueError(f"scores {tuple(scores.shape)} and targets {tuple(targets.shape)} differ in shape")
+        raise ValueError(f"scores {tuple(scores.shape)} and targets {tuple(targets.shape)} "
+                         "differ in shape")
     return (scores - targets).square().mean()

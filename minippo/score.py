@@ -7,7 +7,7 @@ from minippo.tokens import PAD
 
 
 class NegativePerplexity:
-    """Minus the perplexity of the response under a frozen language model: fluent text scores high (at most -1).
+    """Minus the perplexity of the response under a language model: at most -1, high if fluent.
 
     lm   a LanguageModel; not trained by this
     """
@@ -17,7 +17,7 @@ class NegativePerplexity:
 
     @torch.no_grad()
     def __call__(self, query, response):
-        """query (B, Q), response (B, R) -> (B,); an empty response scores -1, as a certain one does."""
+        """query (B, Q), response (B, R) -> (B,); an empty response scores -1, the highest."""
         count = (response != PAD).sum(1).clamp(min=1)
         logprobs = token_logprobs(self.lm(query, response), response)
         return -torch.exp(-logprobs.sum(1) / count)
@@ -34,9 +34,10 @@ class TextScore:
         self.fn, self.tokenizer = fn, tokenizer
 
     def __call__(self, query, response):
-        """query (B, Q), response (B, R) -> (B,) float32; ValueError if `fn` returns another number of scores."""
+        """query (B, Q), response (B, R) -> (B,) float32; ValueError if `fn` gives another shape."""
         texts = [self.tokenizer.decode(row) for row in torch.cat([query, response], dim=1)]
         scores = torch.as_tensor(self.fn(texts), dtype=torch.float32, device=response.device)
         if scores.shape != (len(texts),):
-            raise ValueError(f"the score function gave shape {tuple(scores.shape)} for {len(texts)} texts")
+            shape = tuple(scores.shape)
+            raise ValueError(f"the score function gave shape {shape} for {len(texts)} texts")
         return scores

@@ -1,4 +1,4 @@
-"""Text to token ids and back: byte-level BPE, so that every text can be written and none needs an 'unknown' token."""
+"""Text to token ids and back: byte-level BPE, which can write every text and knows no 'unknown'."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ class Tokenizer:
 
     def __init__(self, bpe):
         self.bpe = bpe
-        self.bpe.encode_special_tokens = True  # "<|endoftext|>" typed by a user is text, not the end
+        self.bpe.encode_special_tokens = True  # typed by a user it is text, not the end
         self.vocab_size = bpe.get_vocab_size()
         self.end = bpe.token_to_id(END)
         if self.end is None:
@@ -27,15 +27,15 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts, vocab_size):
-        """Learn up to `vocab_size` tokens (at least 257: the bytes and the end) from an iterable of texts."""
+        """Learn up to `vocab_size` tokens (at least 257: the bytes and the end) from texts."""
         if vocab_size < 257:
             raise ValueError(f"vocab_size is {vocab_size}; 256 bytes and the end token need 257")
         bpe = tokenizers.Tokenizer(models.BPE())
         bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         bpe.decoder = decoders.ByteLevel()
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
         bpe.train_from_iterator(texts, trainers.BpeTrainer(
-            vocab_size=vocab_size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False))
+            vocab_size=vocab_size, special_tokens=[END], show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
         return cls(bpe)
 
     def encode(self, text):
@@ -58,6 +58,8 @@ class Tokenizer:
         try:
             return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
         except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); give a folder that a stage wrote") from None
-        except Exception as error:  # the library raises plain Exception for whatever it cannot parse
-            raise UserError(f"{path}: not a tokenizer ({error}); write it again with pretrain.py") from None
+            raise UserError(f"{path}: cannot be read ({error.strerror}); "
+                            "give a folder that a stage wrote") from None
+        except Exception as error:  # the library raises plain Exception
+            raise UserError(f"{path}: not a tokenizer ({error}); "
+                            "write it again with pretrain.py") from None

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch.optim.lr_scheduler import LambdaLR
 
 from minippo import corpora, data
 from minippo.errors import UserError
@@ -11,7 +12,7 @@ from minippo.tokens import PAD
 
 
 def start(config):
-    """From a script's config: device, generator (on the CPU, for every random choice), rows by part, output folder."""
+    """From a config: device, CPU generator of every random choice, rows by part, output folder."""
     device = pick_device(config.device)
     torch.manual_seed(config.seed)  # for initialisation and dropout
     generator = torch.Generator().manual_seed(config.seed)
@@ -20,7 +21,8 @@ def start(config):
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--out {folder}: cannot be made ({error.strerror}); name another folder") from None
+        raise UserError(f"--out {folder}: cannot be made ({error.strerror}); "
+                        "name another folder") from None
     return device, generator, parts, folder
 
 
@@ -30,7 +32,8 @@ def pick_device(name):
     if name == "auto":
         name = next(kind for kind, there in has.items() if there)
     if not has[name]:
-        raise UserError(f"--device {name}: this machine has none that torch can use; try --device auto")
+        raise UserError(f"--device {name}: this machine has none that torch can use; "
+                        "try --device auto")
     return torch.device(name)
 
 
@@ -40,7 +43,8 @@ def use_bf16(precision, device):
         return precision == "bf16"
     if device.type == "cuda":
         return torch.cuda.get_device_capability()[0] >= 8
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # torch has no public question for this
+    # torch has no public question for this
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return device.type == "cpu" and native()
 
 
@@ -50,13 +54,13 @@ def cross_entropy(logits, response):
 
 
 def linear_decay(optimizer, steps, warmup=0.0):
-    """Scheduler: up to the optimizer's rate over the share `warmup` of the steps, then down, to reach 0 after the last.
+    """Scheduler: up to the optimizer's rate over a share `warmup` of the steps, then down to 0.
 
     Without warmup step t = 1 ... N has the rate lr (1 - (t - 1) / N), as in Ziegler et al. 2019.
     """
     rising = round(warmup * steps)
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda done: (done + 1) / rising if done < rising else (steps - done) / max(1, steps - rising))
+    falling = max(1, steps - rising)
+    return LambdaLR(optimizer, lambda n: (n + 1) / rising if n < rising else (steps - n) / falling)
 
 
 def step(model, optimizer, schedule, loss, max_grad_norm=1.0):

@@ -1,9 +1,11 @@
 """A language model p(response | query) with two architectures that differ in one method, `context`.
 
-R tokens, R + 1 states: state t has seen the query and `response[:, :t]`. Column t of `states[:, :-1]` therefore
-predicts column t of the response, and nobody outside this file ever shifts by one.
+R tokens, R + 1 states: state t has seen the query and `response[:, :t]`. Column t of
+`states[:, :-1]` therefore predicts column t of the response, and nobody outside this file ever
+shifts by one.
 
-Shapes: B batch, Q query length, R response length, T tokens in, S tokens attended to, D width, H heads, V vocabulary.
+Shapes: B batch, Q query length, R response length, T tokens in, S tokens attended to,
+D width, H heads, V vocabulary.
 """
 
 from dataclasses import dataclass
@@ -28,7 +30,8 @@ class TransformerConfig:
 
     def __post_init__(self):
         if self.architecture not in ARCHITECTURES:
-            raise ValueError(f"architecture {self.architecture!r} is none of {', '.join(ARCHITECTURES)}")
+            known = ", ".join(ARCHITECTURES)
+            raise ValueError(f"architecture {self.architecture!r} is none of {known}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         if not 0 <= self.end < self.vocab_size:
@@ -43,7 +46,7 @@ def build(config):
 class LanguageModel(nn.Module):
     """What both architectures share: everything but what the response follows and attends to.
 
-    Weights are float32; with `bf16 = True` the matrix products run in bfloat16, the residual stream stays float32.
+    Weights and residual stream are float32; with `bf16 = True` the matrix products are bfloat16.
     """
 
     def __init__(self, config):
@@ -57,10 +60,10 @@ class LanguageModel(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def context(self, query):
-        """What the response follows, and what it may attend to besides: the one difference of the architectures.
+        """What the response follows, and what it may attend to besides.
 
         query    (B, Q), PAD on the left
-        Returns  prefix (B, P), tokens in front of the response; encoded, None or what `decode` cross-attends to
+        Returns  prefix (B, P) of the response; encoded, None or what `decode` cross-attends to
         """
         raise NotImplementedError
 
@@ -72,23 +75,25 @@ class LanguageModel(nn.Module):
         Raises   ValueError if more tokens stand in a row than there are positions
         """
         length = tokens.shape[1]
-        real = tokens != PAD if cache is None else cache.real_so_far(tokens)              # (B, S)
+        real = tokens != PAD if cache is None else cache.real_so_far(tokens)   # (B, S)
         self.check_length(real.shape[1])
         mask = causal_mask(real, length)
         cross_mask = None if encoded is None else encoded.mask
         with self.autocast():
             x = self.embed(tokens, real.cumsum(1)[:, -length:])
             for i, block in enumerate(self.blocks):
-                x = block(x, mask, cache and cache.layers[i], encoded and encoded.keys_values[i], cross_mask)
+                keys_values = encoded and encoded.keys_values[i]
+                x = block(x, mask, cache and cache.layers[i], keys_values, cross_mask)
             return self.norm(x)
 
     def check_length(self, length):
         """ValueError if there are fewer positions than tokens in a row."""
         if length > self.config.context:
-            raise ValueError(f"{length} tokens do not fit into the context of {self.config.context}")
+            raise ValueError(f"{length} tokens do not fit into the context of "
+                             f"{self.config.context}")
 
     def embed(self, tokens, count):
-        """Token and position embeddings; position = how many real tokens stand before. count (B, T), itself included."""
+        """Embeddings of tokens (B, T) and positions; count (B, T) real ones so far, itself too."""
         x = self.embedding(tokens.clamp(min=0)) + self.positions((count - 1).clamp(min=0))
         return self.dropout(x)
 
@@ -125,11 +130,12 @@ class Decoder(LanguageModel):
         self.apply(initialize)
 
     def context(self, query):
+        """(B, Q) -> the query itself, None."""
         return query, None
 
 
 class Seq2Seq(LanguageModel):
-    """An encoder reads the query in both directions; the decoder starts from the end token and attends to it."""
+    """An encoder reads the query both ways; the decoder, from the end token on, attends to it."""
 
     def __init__(self, config):
         super().__init__(config)
@@ -138,16 +144,18 @@ class Seq2Seq(LanguageModel):
         self.apply(initialize)
 
     def context(self, query):
-        real = query != PAD                                                                # (B, Q)
+        """(B, Q) -> end tokens (B, 1), the query Encoded."""
         self.check_length(query.shape[1])
-        mask = real[:, None, None, :] | torch.eye(query.shape[1], dtype=torch.bool, device=query.device)
+        real = query != PAD                                                      # (B, Q)
+        visible = real[:, None, None, :]
+        mask = visible | torch.eye(query.shape[1], dtype=torch.bool, device=query.device)
         with self.autocast():
             x = self.embed(query, real.cumsum(1))
             for block in self.encoder:
                 x = block(x, mask)
             x = self.encoder_norm(x)
             keys_values = [block.cross.keys_values(x) for block in self.blocks]
-        return query.new_full((len(query), 1), self.end), Encoded(keys_values, real[:, None, None, :])
+        return query.new_full((len(query), 1), self.end), Encoded(keys_values, visible)
 
 
 ARCHITECTURES = {"decoder": Decoder, "seq2seq": Seq2Seq}
@@ -161,7 +169,7 @@ class Encoded:
 
 
 class Block(nn.Module):
-    """GPT-2's: layer norm before attention and MLP, residuals around both; cross-attention in between if asked for."""
+    """GPT-2's: layer norm before attention and MLP, residuals around; cross-attention if asked."""
 
     def __init__(self, config, cross=False):
         super().__init__()
@@ -177,6 +185,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x, mask, cache=None, encoded=None, encoded_mask=None):
+        """x (B, T, D) -> (B, T, D); encoded: keys, values (B, H, Q, D/H); masks as in Attention."""
         normed = self.norm_attention(x)
         keys, values = self.attention.keys_values(normed)
         if cache is not None:
@@ -189,7 +198,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """softmax(q k / sqrt(D/H)) v in H heads (Vaswani et al. 2017, section 3.2), with biases as in GPT-2."""
+    """softmax(q k / sqrt(D/H)) v in H heads (Vaswani et al. 2017, 3.2), with biases as in GPT-2."""
 
     def __init__(self, config):
         super().__init__()
@@ -204,21 +213,22 @@ class Attention(nn.Module):
         return [self.split(part) for part in self.key_value(x).chunk(2, dim=-1)]
 
     def split(self, x):
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)          # (B, T, D) -> (B, H, T, D/H)
+        """(B, T, D) -> (B, H, T, D/H)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def forward(self, x, keys, values, mask):
-        """x (B, T, D); keys, values (B, H, S, D/H); mask (B, 1, T or 1, S), True = look at it. Returns (B, T, D)."""
-        queries = self.split(self.query(x))                                                # (B, H, T, D/H)
-        scores = (queries @ keys.transpose(-1, -2)).float() / queries.shape[-1] ** 0.5     # (B, H, T, S)
+        """x (B, T, D) -> (B, T, D); keys, values (B, H, S, D/H); mask (B, 1, T or 1, S)."""
+        queries = self.split(self.query(x))                                      # (B, H, T, D/H)
+        scores = (queries @ keys.mT).float() / queries.shape[-1] ** 0.5          # (B, H, T, S)
         weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
         return self.out((weights.to(values.dtype) @ values).transpose(1, 2).flatten(2))
 
 
 def causal_mask(real, length):
-    """Which of S tokens each of the last `length` may look at: the real ones up to itself, and always itself.
+    """Which of S tokens each of the last `length` may look at: real ones before it, and itself.
 
     real     (B, S), True = a real token
-    Returns  (B, 1, length, S) bool; "itself" keeps the softmax of a pad finite, and no real token looks at a pad
+    Returns  (B, 1, length, S) bool; "itself" keeps the softmax of a pad finite
     """
     position = torch.arange(real.shape[1], device=real.device)
     own = position[-length:, None]
@@ -226,7 +236,7 @@ def causal_mask(real, length):
 
 
 def initialize(module):
-    """GPT-2's initialisation: N(0, 0.02), layers that write into the residual stream scaled by 1/sqrt(their number)."""
+    """GPT-2's: N(0, 0.02), scaled by 1/sqrt(number) for layers writing into the residual stream."""
     if isinstance(module, (nn.Linear, nn.Embedding)):
         nn.init.normal_(module.weight, std=0.02 / getattr(module, "is_residual", 1) ** 0.5)
     if isinstance(module, nn.Linear):
@@ -234,7 +244,7 @@ def initialize(module):
 
 
 class KVCache:
-    """Keys and values of the tokens decoded so far; an argument of `decode`, never a state of the model.
+    """Keys and values of the tokens decoded so far; an argument of `decode`, no state of a model.
 
     length   tokens it has room for: prefix and response
     """
