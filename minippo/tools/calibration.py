@@ -1,4 +1,4 @@
-"""How good a reward model is: held-out accuracy beside the human ceiling and a word-counting baseline."""
+"""How good a reward model is: held-out accuracy beside people's and a bag of words'."""
 
 import torch
 
@@ -6,17 +6,18 @@ from minippo import data
 from minippo.reward import preference_loss
 from minippo.tools.words import BagOfWords
 
-BINS = ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, float("inf")))  # differences of two scores, nats of preference
+BINS = ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, float("inf")))   # differences of scores, nats
 
 
 def report(reward, training, groups, held_out, generator, count=20_000):
-    """Measure a reward model on fresh comparisons of held-out texts, ties dropped. A dict of figures.
+    """A dict of figures: a reward model on fresh comparisons of held-out texts, ties dropped.
 
-    training, groups   the Comparisons and groups it was trained on: the baseline learns from the same
+    training, groups   the Comparisons and groups it was trained on; the baseline learns from them
     held_out           Comparisons of other texts
     """
     chosen, rejected = held_out.fresh_pairs(count, generator)
     margin = difference(score_all(reward, held_out), chosen, rejected)
+    bins = [(low, (low <= margin.abs()) & (margin.abs() < high)) for low, high in BINS]
     bag = BagOfWords(training.texts)
     one, other = everyone_compared(groups)
     bag.fit(lambda scores: preference_loss(scores[one], scores[other]))
@@ -26,7 +27,7 @@ def report(reward, training, groups, held_out, generator, count=20_000):
         "bag_of_words": accuracy(difference(bag(held_out.texts), chosen, rejected)),
         "calibration_error": expected_calibration_error(margin),
         "by_margin": [(low, accuracy(margin[inside]), inside.float().mean().item())
-                      for low, high in BINS if (inside := (low <= margin.abs()) & (margin.abs() < high)).any()],
+                      for low, inside in bins if inside.any()],
     }
     if held_out.rated:
         figures["ceiling"] = accuracy(difference(held_out.ratings(), chosen, rejected))
@@ -46,20 +47,24 @@ def difference(scores, chosen, rejected):
 
 
 def accuracy(margin):
-    """Share of comparisons on which the sign of chosen - rejected is right; no opinion counts half."""
+    """Share of comparisons whose sign of chosen - rejected is right; no opinion counts half."""
     return ((margin > 0).float().mean() + (margin == 0).float().mean() / 2).item()
 
 
 def expected_calibration_error(margin, bins=10):
-    """Mean distance between how sure a model is, sigmoid|margin|, and how often it is right, over bins of sureness.
+    """Mean distance of how sure a model is, sigmoid|margin|, from how often it is right, over bins.
 
     Source   Naeini et al. 2015; Guo et al. 2017, eq. 3
     """
     sure = margin.abs().sigmoid()
     right = (margin > 0).float() + (margin == 0).float() / 2
     which = ((sure - 0.5) * 2 * bins).long().clamp(max=bins - 1)
-    return sum((sure[which == b].mean() - right[which == b].mean()).abs().item() * (which == b).float().mean().item()
-               for b in which.unique())
+    error = 0.0
+    for b in which.unique():
+        inside = which == b
+        gap = (sure[inside].mean() - right[inside].mean()).abs()
+        error += gap.item() * inside.float().mean().item()
+    return error
 
 
 def everyone_compared(groups):
@@ -70,9 +75,11 @@ def everyone_compared(groups):
 
 def lines(figures):
     """The figures as text for a person."""
-    text = [f"accuracy on {figures['pairs']:,} fresh comparisons of held-out texts: {figures['accuracy']:.3f}"
-            f" (bag of words on the same comparisons {figures['bag_of_words']:.3f}"
-            + (f"; people's ceiling {figures['ceiling']:.3f})" if "ceiling" in figures else ")"),
-            f"expected calibration error {figures['calibration_error']:.3f}; accuracy by margin: "
-            + ", ".join(f"from {low:g} {right:.2f} ({share:.0%} of pairs)" for low, right, share in figures["by_margin"])]
-    return "\n".join(text)
+    ceiling = f"; people's ceiling {figures['ceiling']:.3f}" if "ceiling" in figures else ""
+    by_margin = ", ".join(f"from {low:g} {right:.2f} ({share:.0%} of pairs)"
+                          for low, right, share in figures["by_margin"])
+    return (f"accuracy on {figures['pairs']:,} fresh comparisons of held-out texts: "
+            f"{figures['accuracy']:.3f} (bag of words on the same comparisons "
+            f"{figures['bag_of_words']:.3f}{ceiling})\n"
+            f"expected calibration error {figures['calibration_error']:.3f}; "
+            f"accuracy by margin: {by_margin}")

@@ -1,4 +1,4 @@
-"""Before and after: the reference's and the policy's responses to the same held-out prompts, with figures."""
+"""Before and after: the reference's and the policy's responses to the same held-out prompts."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,8 @@ def report(policy, reference, reward, parts, tokenizer, config, folder):
     """Figures and a table as text; the figures also go to `comparison.json` in the folder.
 
     policy, reference   ActorCritics; reward: the RewardModel (high = positive, whatever the target)
-    parts               of `data.split`: the judge learns from "judge" and is measured on "prompts"; prompts from "test"
+    parts               of `data.split`: the prompts are from "test"; the judge learns from "judge"
+                        and is measured on "prompts" and "test"
     """
     generator = torch.Generator().manual_seed(config.seed)
     prompts = data.Prompts(parts["test"], tokenizer, config.shortest_prompt, config.longest_prompt,
@@ -29,7 +30,8 @@ def report(policy, reference, reward, parts, tokenizer, config, folder):
     figures, texts, scores = {}, {}, {}
     for name, model in [("reference", reference), ("policy", policy)]:
         response = model.generate(query, config.response_length, generator)
-        figures[name], texts[name], scores[name] = measure(model, reference, reward, judge, query, response, tokenizer)
+        figures[name], texts[name], scores[name] = measure(
+            model, reference, reward, judge, query, response, tokenizer)
     if judge:
         figures["judge_accuracy"] = judge.accuracy
     write_atomically(Path(folder) / "comparison.json", json.dumps(figures, indent=2).encode())
@@ -56,7 +58,7 @@ def measure(model, reference, reward, judge, query, response, tokenizer):
 
 
 def distinct(texts, n):
-    """Different runs of n words, as a share of all: low = the same phrases again and again (Li et al. 2016)."""
+    """Different runs of n words as a share of all: low = the same ones again (Li et al. 2016)."""
     runs = [run for words in map(str.split, texts) for run in zip(*(words[i:] for i in range(n)))]
     return len(set(runs)) / max(1, len(runs))
 
@@ -74,6 +76,8 @@ def lines(figures):
     accuracy = f" (accuracy {figures['judge_accuracy']:.2f})" if "judge_accuracy" in figures else ""
     return "\n".join(
         f"{name:>9}: score {f['score']:+.2f}"
-        + (f", judged positive {f['judged_positive']:.0%}{accuracy}" if "judged_positive" in f else "")
-        + f", KL {f['kl']:.2f}, distinct-2 {f['distinct_2']:.2f}, length {f['length']:.1f}, ended {f['ended']:.0%}"
+        + (f", judged positive {f['judged_positive']:.0%}{accuracy}" if "judged_positive" in f
+           else "")
+        + f", KL {f['kl']:.2f}, distinct-2 {f['distinct_2']:.2f}"
+        + f", length {f['length']:.1f}, ended {f['ended']:.0%}"
         for name, f in figures.items() if name in ("reference", "policy"))

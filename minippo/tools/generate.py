@@ -20,19 +20,22 @@ class Config(DeviceConfig):
     length: int = option(32, "tokens after the prompt, at most", low=1)
     temperature: float = option(0.7, "below 1: likelier words; above 1: rarer ones", low=0.01)
     top_k: int = option(0, "choose among so many likeliest tokens; 0 = all", low=0)
-    top_p: float = option(1.0, "choose among the likeliest tokens that together have this probability", low=0.01, high=1)
+    top_p: float = option(1.0, "choose among the likeliest tokens of this probability together",
+                          low=0.01, high=1)
 
 
 def main(config):
+    """Print `n` texts that begin with the prompt."""
     device = pick_device(config.device)
     lm, tokenizer = checkpoint.load_lm(config.model)
     lm.to(device).bf16 = use_bf16(config.precision, device)
     prompt = [tokenizer.end] + tokenizer.encode(config.prompt)
     if len(prompt) + config.length > lm.config.context:
-        raise UserError(f"--prompt has {len(prompt)} tokens and --length asks for {config.length} more; "
-                        f"the model has a context of {lm.config.context}: shorten one of them")
+        raise UserError(
+            f"--prompt has {len(prompt)} tokens and --length asks for {config.length} more; "
+            f"the model has a context of {lm.config.context}: shorten one of them")
     query = pad_left([prompt] * config.n).to(device)
     generator = torch.Generator().manual_seed(config.seed)
-    response = generate(lm, query, config.length, config.temperature, config.top_k, config.top_p, generator)
-    for row in response:
+    for row in generate(lm, query, config.length, config.temperature,
+                        config.top_k, config.top_p, generator):
         print(config.prompt + tokenizer.decode(row))

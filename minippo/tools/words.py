@@ -30,7 +30,8 @@ class BagOfWords:
 
         def objective():
             optimizer.zero_grad()
-            value = loss(linear(bags, weight, bias)) + penalty * weight.square().sum() / (2 * len(self.texts))
+            value = loss(linear(bags, weight, bias))
+            value = value + penalty * weight.square().sum() / (2 * len(self.texts))
             value.backward()
             return value
 
@@ -43,7 +44,7 @@ class BagOfWords:
         return linear(self.bags(texts), self.weight, self.bias)
 
     def bags(self, texts):
-        """The texts' word ids in a row, where each text begins, and the TF-IDF of each word, of norm 1 per text."""
+        """Word ids of the texts in a row, where each begins, the words' TF-IDF, norm 1 a text."""
         ids, starts, weights = [], [], []
         for text in texts:
             counts = Counter(self.ids[word] for word in words(text) if word in self.ids)
@@ -56,7 +57,8 @@ class BagOfWords:
 
 def linear(bags, weight, bias):
     ids, starts, weights = bags
-    return F.embedding_bag(ids, weight, starts, mode="sum", per_sample_weights=weights).squeeze(1) + bias
+    sums = F.embedding_bag(ids, weight, starts, mode="sum", per_sample_weights=weights)
+    return sums.squeeze(1) + bias
 
 
 def words(text):
@@ -66,7 +68,7 @@ def words(text):
 
 
 class Judge:
-    """Is a text above the median rating? Learnt from rated rows that no other model's ratings came from.
+    """Is a text above the median rating? Learnt from ratings that no other model has seen.
 
     fit_rows    rated rows to learn from
     held_rows   rated rows on which its accuracy is measured: `accuracy`, in [0, 1]
@@ -80,9 +82,11 @@ class Judge:
         ratings = torch.tensor([row.rating for row in fit_rows])
         median = ratings.median()
         self.bag = BagOfWords([row.text for row in fit_rows])
-        self.bag.fit(lambda scores: F.binary_cross_entropy_with_logits(scores, (ratings > median).float()))
+        labels = (ratings > median).float()
+        self.bag.fit(lambda scores: F.binary_cross_entropy_with_logits(scores, labels))
         truth = torch.tensor([row.rating for row in held_rows]) > median
-        self.accuracy = (self.positive([row.text for row in held_rows]) == truth).float().mean().item()
+        right = self.positive([row.text for row in held_rows]) == truth
+        self.accuracy = right.float().mean().item()
 
     def positive(self, texts):
         """(N,) bool."""
