@@ -1,4 +1,4 @@
-"""What the tests share: small models of both architectures, and one thread, so that the suite does not fight itself."""
+"""What the tests share: small models of both architectures, and one thread."""
 
 import pytest
 import torch
@@ -15,9 +15,9 @@ END = 0
 def lm(request):
     """A randomly initialised language model, evaluated: vocabulary 11, end token 0, context 32."""
     torch.manual_seed(0)
-    model = build(TransformerConfig(vocab_size=11, end=END, architecture=request.param, width=16, heads=2, layers=2,
-                                    context=32)).eval()
-    for parameter in model.parameters():   # larger than the usual start, so that a wrong column or mask shows
+    model = build(TransformerConfig(vocab_size=11, end=END, architecture=request.param, width=16,
+                                    heads=2, layers=2, context=32)).eval()
+    for parameter in model.parameters():   # so large that a wrong column or mask shows
         torch.nn.init.normal_(parameter, std=0.3)
     return model
 

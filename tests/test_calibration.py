@@ -8,7 +8,8 @@ import torch
 from minippo.data import Comparisons
 from minippo.rows import Row
 from minippo.tokenizer import Tokenizer
-from minippo.tools.calibration import accuracy, everyone_compared, expected_calibration_error, lines, report
+from minippo.tools.calibration import (accuracy, everyone_compared,
+                                       expected_calibration_error, lines, report)
 
 TOKENIZER = Tokenizer.train(["each byte is a token"], 257)
 LN3, LN9 = math.log(3), math.log(9)   # sigmoid of these: 0.75 and 0.9
@@ -26,12 +27,14 @@ class Letters:
         self.worth = {TOKENIZER.encode(letter)[0]: x for letter, x in worth.items()}
 
     def __call__(self, query, response):
-        return torch.tensor([sum(self.worth.get(token, 0.0) for token in row) for row in response.tolist()])
+        return torch.tensor([sum(self.worth.get(token, 0.0) for token in row)
+                             for row in response.tolist()])
 
 
 def figures(reward, held_out, count=4000):
     """Of a reward model on rows; the baseline learns that "good" beats "bad"."""
-    training = Comparisons(rows({"good a": [2], "good b": [2], "bad a": [1], "bad b": [1]}), TOKENIZER, 32)
+    texts = rows({"good a": [2], "good b": [2], "bad a": [1], "bad b": [1]})
+    training = Comparisons(texts, TOKENIZER, 32)
     generator = torch.Generator().manual_seed(0)
     groups = training.groups(4, 1, generator)
     return report(reward, training, groups, Comparisons(held_out, TOKENIZER, 32), generator, count)
@@ -46,8 +49,8 @@ def test_d17_accuracy_is_the_share_of_right_signs_and_no_opinion_counts_half():
     ([LN3, LN3, LN3, LN3], 0.25),            # |0.75 - 1|
     ([-LN3, -LN3, -LN3, -LN3], 0.75),        # |0.75 - 0|: as sure, and always wrong
     ([LN3, LN3, LN9, -LN9], 0.325),          # (|0.75 - 1| + |0.9 - 0.5|) / 2: two bins
-    ([LN3, LN9, LN9, LN9], 0.1375),          # 1/4 * 0.25 + 3/4 * 0.1: bins weigh by their comparisons
-    ([0.08, -0.3], 0.527227),                # (|0.519989 - 1| + |0.574443 - 0|) / 2: a bin is 0.05 wide
+    ([LN3, LN9, LN9, LN9], 0.1375),          # 1/4 * 0.25 + 3/4 * 0.1: bins weigh by size
+    ([0.08, -0.3], 0.527227),                # (|0.519989 - 1| + |0.574443 - 0|) / 2: 0.05 wide
     ([50.0, 60.0], 0.0),                     # sure 1, right
 ])
 def test_d17_calibration_error_by_hand(margins, error):
@@ -56,16 +59,17 @@ def test_d17_calibration_error_by_hand(margins, error):
 
 def test_d17_margins_of_one_bin_are_averaged_before_they_are_compared():
     # sigmoid(0.10) = 0.52498 and sigmoid(0.15) = 0.53743, both from 0.50 to 0.55: |0.531205 - 0.5|
-    assert expected_calibration_error(torch.tensor([0.10, -0.15])) == pytest.approx(0.031205, abs=1e-6)
+    error = expected_calibration_error(torch.tensor([0.10, -0.15]))
+    assert error == pytest.approx(0.031205, abs=1e-6)
 
 
 def test_d17_accuracy_by_margin_and_its_shares():
     # x loses to y by 0.25 though people prefer x; z beats both by 3 and more, as people say
     found = figures(Letters(y=0.25, z=3.25), rows({"x": [2], "y": [1], "z": [3]}))
     third, two_thirds = (pytest.approx(n / 3, abs=0.03) for n in (1, 2))
-    assert found["by_margin"] == [(0.0, 0.0, third), (2.0, 1.0, two_thirds)]   # empty bins are left out
+    assert found["by_margin"] == [(0.0, 0.0, third), (2.0, 1.0, two_thirds)]   # no empty bins
     assert found["accuracy"] == two_thirds
-    assert found["pairs"] == pytest.approx(4000 * 2 / 3, rel=0.05)   # a third is of one text: no comparison
+    assert found["pairs"] == pytest.approx(4000 * 2 / 3, rel=0.05)   # a third is of one text
 
 
 def test_d18_the_ceiling_is_how_often_people_s_mean_agrees_with_one_of_them():
@@ -82,7 +86,8 @@ def test_the_baseline_learns_from_the_same_comparisons_and_is_measured_on_the_sa
 
 
 def test_given_pairs_have_no_ceiling_and_the_report_does_without():
-    found = figures(Letters(g=1.0), [Row("1", "good", rejected="bad"), Row("2", "gag", rejected="fig")])
+    pairs = [Row("1", "good", rejected="bad"), Row("2", "gag", rejected="fig")]
+    found = figures(Letters(g=1.0), pairs)
     assert "ceiling" not in found and found["accuracy"] == 1
     assert "ceiling" not in lines(found)
 

@@ -1,4 +1,4 @@
-"""A stage's folder: the way there and back, and every kind of damage, which is named and runs nothing."""
+"""A stage's folder: there and back, and every kind of damage, which is named and runs nothing."""
 
 import copy
 import io
@@ -29,7 +29,8 @@ class Settings:
 
 def make(stage, architecture="decoder"):
     """The model of a stage; "critic" is a policy with a critic of its own."""
-    lm = build(TransformerConfig(257, 0, architecture, width=8, heads=2, layers=1, context=16)).eval()
+    config = TransformerConfig(257, 0, architecture, width=8, heads=2, layers=1, context=16)
+    lm = build(config).eval()
     if stage == "pretrain":
         return lm
     reward = RewardModel(copy.deepcopy(lm)).eval()
@@ -100,7 +101,8 @@ def truncate(path):
 
 
 def other_width(path):
-    save_tensors(path, build(TransformerConfig(257, 0, width=16, heads=2, layers=1, context=16)).state_dict())
+    config = TransformerConfig(257, 0, width=16, heads=2, layers=1, context=16)
+    save_tensors(path, build(config).state_dict())
 
 
 @pytest.mark.parametrize("name, damage, message", [
@@ -139,8 +141,8 @@ def test_a_folder_of_another_stage_says_which_script_to_run(tmp_path, kind, load
         load(tmp_path)
 
 
-@pytest.mark.parametrize("kind, other", [("pretrain", "reward"), ("reward", "pretrain"), ("reward", "ppo"),
-                                         ("ppo", "reward"), ("ppo", "pretrain")])
+@pytest.mark.parametrize("kind, other", [("pretrain", "reward"), ("reward", "pretrain"),
+                                         ("reward", "ppo"), ("ppo", "reward"), ("ppo", "pretrain")])
 def test_a_model_file_of_another_stage_does_not_fit(tmp_path, kind, other):
     saved(tmp_path, kind)
     save_tensors(tmp_path / "model.pt", make(other).state_dict())
@@ -220,7 +222,8 @@ def test_code_hidden_in_a_model_file_is_not_run(tmp_path, write):
 def test_no_partial_file_is_left_behind(tmp_path):
     saved(tmp_path, "ppo")
     saved(tmp_path, "ppo")
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "tokenizer.json", "model.pt"}
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"config.json", "tokenizer.json", "model.pt"}
 
 
 def test_a_write_that_breaks_off_leaves_the_old_file_whole(tmp_path, monkeypatch):

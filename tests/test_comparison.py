@@ -55,12 +55,13 @@ def test_figures_of_responses_by_hand():
     query = pad_left([[END] + TOKENIZER.encode(text) for text in ("oh!", "so")])
     response = pad_right([TOKENIZER.encode("a b a") + [END], TOKENIZER.encode("c d!")])
     figures, texts, scores = measure(
-        Sure(-1.0), Sure(-1.5), lambda q, r: torch.tensor([1.0, 2.0]), Loud(), query, response, TOKENIZER)
+        Sure(-1.0), Sure(-1.5), lambda q, r: torch.tensor([1.0, 2.0]), Loud(),
+        query, response, TOKENIZER)
     assert figures == pytest.approx({
-        "score": 1.5, "kl": 2.5,         # half a nat for each of 6 and of 4 tokens, a mean over responses
+        "score": 1.5, "kl": 2.5,         # half a nat for each of 6 and of 4 tokens
         "distinct_2": 1.0,               # a b, b a, c d!
         "length": 5.0, "ended": 0.5,
-        "judged_positive": 0.5,          # the judge reads responses alone: "oh!" is no merit of the model
+        "judged_positive": 0.5,          # the judge reads responses alone: "oh!" counts not
     })
     assert texts == ["a b a", "c d!"] and scores == [1.0, 2.0]
 
@@ -70,7 +71,8 @@ def small(monkeypatch):
     """Few samples and small models: policy, reference, reward."""
     monkeypatch.setattr(comparison, "SAMPLES", 8)
     torch.manual_seed(0)
-    lm = build(TransformerConfig(TOKENIZER.vocab_size, END, width=8, heads=1, layers=1, context=128))
+    config = TransformerConfig(TOKENIZER.vocab_size, END, width=8, heads=1, layers=1, context=128)
+    lm = build(config)
     policy = ActorCritic(lm).eval()
     reference, reward = frozen(policy), RewardModel(frozen(lm)).eval()
     for parameter in lm.parameters():   # the policy has learnt something
@@ -83,8 +85,10 @@ def test_a_report_measures_both_models_and_the_reference_has_no_kl(small, tmp_pa
     text = report(*small, parts, TOKENIZER, Config(response_length=6), tmp_path)
     figures = json.loads((tmp_path / "comparison.json").read_text())
     assert figures["reference"]["kl"] == 0 and figures["policy"]["kl"] > 0
-    assert figures["judge_accuracy"] == Judge(parts["judge"], parts["prompts"] + parts["test"]).accuracy
-    assert figures["policy"].keys() == {"score", "kl", "distinct_2", "length", "ended", "judged_positive"}
+    judge = Judge(parts["judge"], parts["prompts"] + parts["test"])
+    assert figures["judge_accuracy"] == judge.accuracy
+    assert figures["policy"].keys() == {
+        "score", "kl", "distinct_2", "length", "ended", "judged_positive"}
     assert text.endswith(lines(figures)) and text.count(" ...\n") == 6
 
 
@@ -102,5 +106,7 @@ def test_d42_a_seed_fixes_the_report(small, tmp_path):
 
 def test_the_table_shows_each_prompt_with_what_both_made_of_it():
     query = pad_left([[END] + TOKENIZER.encode("the")])
-    assert table(query, {"reference": [" sea"], "policy": [" sun "]}, {"reference": [-0.5], "policy": [1.0]},
-                 TOKENIZER) == "the ...\n  reference -0.50  sea\n     policy +1.00  sun"
+    texts = {"reference": [" sea"], "policy": [" sun "]}
+    scores = {"reference": [-0.5], "policy": [1.0]}
+    assert table(query, texts, scores, TOKENIZER) == (
+        "the ...\n  reference -0.50  sea\n     policy +1.00  sun")

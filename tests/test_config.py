@@ -34,8 +34,10 @@ def test_without_flags_the_defaults_hold():
 
 
 def test_flags_set_fields_of_their_types():
-    config = given("--count 7 --share 1 --any-number -2.5 --name x --mode slow --flag --no-other --seed 5")
-    expected = Config(5, count=7, share=1.0, any_number=-2.5, name="x", mode="slow", flag=True, other=False)
+    config = given("--count 7 --share 1 --any-number -2.5 --name x --mode slow "
+                   "--flag --no-other --seed 5")
+    expected = Config(5, count=7, share=1.0, any_number=-2.5, name="x", mode="slow",
+                      flag=True, other=False)
     assert config == expected and type(config.count) is int and type(config.share) is float
 
 
@@ -55,7 +57,7 @@ def test_limits_belong_to_the_range():
     ("--mode medium", "invalid choice: 'medium'"),
     ("--flag yes", "unrecognized arguments: yes"),
     ("--unknown 1", "--unknown"),
-    ("--coun 1", "--coun"),   # no abbreviations: a new flag must not change what an old command means
+    ("--coun 1", "--coun"),   # a new flag must not change what an old command means
     ("--device tpu", "invalid choice: 'tpu'"),
     ("--seed -1", "-1 is not from 0 to"),
 ])

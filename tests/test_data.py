@@ -1,4 +1,4 @@
-"""From rows to tensors: who gets which part of the data, what is a query, who is compared with whom."""
+"""From rows to tensors: parts of the data, queries, and who is compared with whom."""
 
 from collections import Counter
 
@@ -17,7 +17,8 @@ END = TOKENIZER.end
 
 def rated(*votes):
     """A row for each tuple of votes, with texts of 1, 2, 3, ... letters."""
-    return [Row(str(i), "abcdefghijkl"[:i + 1], tuple(map(float, some))) for i, some in enumerate(votes)]
+    return [Row(str(i), "abcdefghijkl"[:i + 1], tuple(map(float, some)))
+            for i, some in enumerate(votes)]
 
 
 def seeded(seed=0):
@@ -36,7 +37,8 @@ ROWS = [Row(fingerprint(str(i)), str(i)) for i in range(6000)]
 def test_parts_are_disjoint_complete_and_near_their_shares():
     parts = split(ROWS)
     assert list(parts) == list(SHARES) and sum(SHARES.values()) == pytest.approx(1)
-    assert sorted(row.id for part in parts.values() for row in part) == sorted(row.id for row in ROWS)
+    found = [row.id for part in parts.values() for row in part]
+    assert sorted(found) == sorted(row.id for row in ROWS)
     for name, part in parts.items():   # a share's deviation: at most 0.5 / sqrt(6000) = 0.0065
         assert len(part) / 6000 == pytest.approx(SHARES[name], abs=0.02)
 
@@ -58,7 +60,8 @@ def test_an_example_is_end_and_prompt_then_text_and_end():
     (query, response), = encode([Row("1", " world", prompt="hello")], TOKENIZER, 32)
     assert query[0] == END and text(query) == "hello" and len(query) == 6
     assert response[-1] == END and text(response) == " world" and len(response) == 7
-    (_, response), = encode([Row("1", "good", prompt="so", rejected="bad")], TOKENIZER, 32, rejected=True)
+    row = Row("1", "good", prompt="so", rejected="bad")
+    (_, response), = encode([row], TOKENIZER, 32, rejected=True)
     assert text(response) == "bad"
 
 
@@ -70,10 +73,11 @@ def test_what_does_not_fit_is_cut_off_at_the_end_with_its_end_token():
 
 
 def test_a_cut_moves_tokens_from_response_to_query_and_changes_no_text():
-    examples = encode([Row("1", "abcdef"), Row("2", "xy", prompt="uvw"), Row("3", "")], TOKENIZER, 32)
+    rows = [Row("1", "abcdef"), Row("2", "xy", prompt="uvw"), Row("3", "")]
+    examples = encode(rows, TOKENIZER, 32)
     for cut in range(9):
         query, response = tensors(examples, cut)
-        assert (query[:, -1] != PAD).all() and (response[:, 0] != PAD).all()   # padded left, padded right
+        assert (query[:, -1] != PAD).all() and (response[:, 0] != PAD).all()   # left, right
         for (given, rest), whole in zip(examples, torch.cat([query, response], dim=1).tolist()):
             assert [token for token in whole if token != PAD] == given + rest
         # END and `cut` letters, but one response token at least stays: the end
@@ -97,7 +101,8 @@ def test_a_pass_of_batches_has_every_example_once_beside_others_of_its_length():
         lengths = sorted(len(response) for _, response in group)
         assert lengths[-1] - lengths[0] == len(group) - 1
     first = [len(group[0][1]) for group in groups]
-    assert first != sorted(first) and first != [len(group[0][1]) for group in batches(examples, 4, seeded(1))]
+    other = [len(group[0][1]) for group in batches(examples, 4, seeded(1))]
+    assert first != sorted(first) and first != other
 
 
 # ---------------------------------------------------------------- prompts
@@ -112,7 +117,8 @@ def test_prompts_are_the_end_token_and_beginnings_of_every_length_asked_for():
 
 
 def test_a_prompt_of_its_own_is_used_whole():
-    query = Prompts([Row("1", "answer", prompt="a longer question")], TOKENIZER, 1, 2, 32).sample(3, seeded())
+    row = Row("1", "answer", prompt="a longer question")
+    query = Prompts([row], TOKENIZER, 1, 2, 32).sample(3, seeded())
     assert {text(row) for row in query} == {"a longer question"} and query.shape == (3, 18)
 
 
@@ -122,7 +128,7 @@ def test_all_untied_pairs_of_a_group_count_and_the_higher_vote_is_chosen():
     comparisons = Comparisons(rated([1], [1], [2], [3]), TOKENIZER, 32)
     (texts, chosen, rejected), = comparisons.groups(8, 1, seeded())
     pairs = set(zip(texts[chosen].tolist(), texts[rejected].tolist()))
-    assert pairs == {(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)} and len(chosen) == 5   # 0 and 1 are tied
+    assert pairs == {(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)} and len(chosen) == 5   # 0, 1: a tie
 
 
 def test_d15_every_text_is_in_one_group_per_pass():
@@ -130,7 +136,8 @@ def test_d15_every_text_is_in_one_group_per_pass():
     groups = comparisons.groups(5, 2, seeded())
     assert [len(texts) for texts, _, _ in groups] == [5, 5, 2] * 2
     for start in (0, 3):
-        assert sorted(i for texts, _, _ in groups[start:start + 3] for i in texts.tolist()) == list(range(12))
+        one_pass = [i for texts, _, _ in groups[start:start + 3] for i in texts.tolist()]
+        assert sorted(one_pass) == list(range(12))
 
 
 def test_fresh_pairs_have_no_ties_and_the_higher_vote_is_chosen():

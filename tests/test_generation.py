@@ -32,7 +32,8 @@ def kept(probabilities, **filters):
 
 
 def test_d05_sampled_frequencies_are_the_softmax_s(lm):
-    response = generate(always(lm, PROBABILITIES), torch.zeros(4000, 1).long(), 1, generator=seeded(0))
+    query = torch.zeros(4000, 1).long()
+    response = generate(always(lm, PROBABILITIES), query, 1, generator=seeded(0))
     assert chi_square(response[:, 0], PROBABILITIES) < 16.27   # 3 degrees of freedom, p = 0.001
 
 
@@ -44,7 +45,8 @@ def test_d06_temperature_divides_the_logits(lm):
 
 
 def test_d07_after_the_end_token_everything_is_pad(lm):
-    response = generate(always(lm, [0.3, 0.4, 0.3]), torch.zeros(200, 1).long(), 8, generator=seeded(0))
+    query = torch.zeros(200, 1).long()
+    response = generate(always(lm, [0.3, 0.4, 0.3]), query, 8, generator=seeded(0))
     ended = ((response == 0).cumsum(1) - (response == 0).int()) > 0   # an end token stands before
     assert torch.equal(response == PAD, ended)
     lengths = (response != PAD).sum(1)
@@ -114,7 +116,8 @@ def test_top_p_counts_the_mass_of_what_top_k_left():
 
 def test_each_row_is_filtered_by_its_own_order():
     logits = torch.tensor([[0.1, 0.2, 0.7], [0.7, 0.2, 0.1]]).log()
-    assert (filtered(logits, top_p=0.5) > -torch.inf).tolist() == [[False, False, True], [True, False, False]]
+    kept = (filtered(logits, top_p=0.5) > -torch.inf).tolist()
+    assert kept == [[False, False, True], [True, False, False]]
 
 
 def test_a_token_of_probability_0_is_never_sampled():
@@ -123,14 +126,15 @@ def test_a_token_of_probability_0_is_never_sampled():
 
 
 @pytest.mark.parametrize("draw, token", [(0.0, 1), (1 - 2 ** -24, 41)])   # torch.rand's ends
-def test_the_smallest_and_the_largest_draw_take_the_first_and_the_last_token(monkeypatch, draw, token):
+def test_the_smallest_and_the_largest_draw_take_the_first_and_the_last_token(
+        monkeypatch, draw, token):
     logits = torch.tensor([-torch.inf] + [0.] * 41 + [-torch.inf])   # 41 * 1/41 = 1 - 2**-24 here
     monkeypatch.setattr(torch, "rand", lambda *shape, generator: torch.full(shape, draw))
     assert sample(logits[None]).tolist() == [token]
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": 0}, {"temperature": -1.0}, {"top_k": -1}, {"top_p": 0},
-                                   {"top_p": 1.1}])
+@pytest.mark.parametrize("wrong", [{"temperature": 0}, {"temperature": -1.0}, {"top_k": -1},
+                                   {"top_p": 0}, {"top_p": 1.1}])
 def test_settings_that_mean_nothing_are_refused(lm, query, wrong):
     with pytest.raises(ValueError, match="must be > 0"):
         generate(lm, query, 2, **wrong)

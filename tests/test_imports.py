@@ -1,4 +1,4 @@
-"""The package stands on torch, numpy and tokenizers alone, and its modules on each other in one direction."""
+"""The package stands on torch, numpy and tokenizers alone, its modules on each other one way."""
 
 import ast
 import subprocess
@@ -31,7 +31,8 @@ from minippo.ppo import PPOConfig, collect, update
 from minippo.memory import PPOMemory
 policy = ActorCritic(build(TransformerConfig(11, 0, width=16, heads=2, layers=1))).eval()
 memory = PPOMemory()
-rollout, _ = collect(policy, frozen(policy), lambda q, r: (r == 3).sum(1).float(), torch.zeros(4, 1).long(), PPOConfig())
+query, score = torch.zeros(4, 1).long(), lambda q, r: (r == 3).sum(1).float()
+rollout, _ = collect(policy, frozen(policy), score, query, PPOConfig())
 memory.store(rollout)
 update(policy, torch.optim.Adam(policy.parameters()), memory, PPOConfig())
 print("trained")
@@ -39,7 +40,8 @@ print("trained")
 
 
 def test_everything_imports_and_trains_a_step_with_every_other_package_blocked():
-    done = subprocess.run([sys.executable, "-c", BLOCKED_STEP], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", BLOCKED_STEP], cwd=ROOT,
+                          capture_output=True, text=True)
     assert done.stdout == "trained\n", done.stderr
 
 
@@ -47,8 +49,10 @@ def imports_of(path):
     """Modules of minippo that a file imports."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "minippo":
-            names = [f"minippo.{alias.name}" for alias in node.names] if node.module == "minippo" else [node.module]
+        module = isinstance(node, ast.ImportFrom) and node.module or ""
+        if module.split(".")[0] == "minippo":
+            package = module == "minippo"
+            names = [f"minippo.{alias.name}" for alias in node.names] if package else [module]
             found |= {name.removeprefix("minippo.") for name in names}
     return found
 

@@ -10,7 +10,7 @@ from minippo.tokens import PAD, pad_left, pad_right
 
 
 def rollout(ids, prompts, lengths):
-    """Episodes named by their token: prompts and lengths say how many of it query and response hold."""
+    """Episodes named by their token: how many of it query and response hold."""
     response = pad_right([[i] * n for i, n in zip(ids, lengths)])
     mask = response != PAD
     number = (torch.tensor(ids)[:, None] + torch.arange(1, response.shape[1] + 1) / 10) * mask
@@ -23,7 +23,8 @@ def ids(episodes):
 
 
 def same(one, other):
-    return all(torch.equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(Rollout))
+    return all(torch.equal(getattr(one, field.name), getattr(other, field.name))
+               for field in fields(Rollout))
 
 
 @pytest.fixture
@@ -42,7 +43,8 @@ def test_rollouts_of_different_widths_become_one_padded_on_their_own_sides():
     assert len(memory) == 3
     assert memory.all().query.tolist() == [[PAD, PAD, 1], [PAD, 2, 2], [3, 3, 3]]
     assert memory.all().response.tolist() == [[1, 1, 1], [2, 2, PAD], [3, PAD, PAD]]
-    assert memory.all().mask.tolist() == [[True, True, True], [True, True, False], [True, False, False]]
+    assert memory.all().mask.tolist() == [
+        [True, True, True], [True, True, False], [True, False, False]]
     returns = 6 * torch.tensor([[1.1, 1.2, 1.3], [2.1, 2.2, 0.0], [3.1, 0.0, 0.0]])
     assert torch.allclose(memory.all().returns, returns)
 
@@ -69,7 +71,7 @@ def test_d32_every_episode_comes_once_an_epoch_with_all_its_own_numbers(memory):
 def test_d32_each_epoch_has_a_fresh_permutation(memory):
     generator = torch.Generator().manual_seed(0)
     orders = [[i for part in memory.minibatches(4, generator) for i in ids(part)] for _ in range(3)]
-    assert len(set(map(tuple, orders))) == 3   # three random orders of ten are the same once in 10^6
+    assert len(set(map(tuple, orders))) == 3   # of ten: the same once in 10^6
     assert list(range(1, 11)) not in orders
 
 

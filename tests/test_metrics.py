@@ -18,7 +18,7 @@ def turned_clock(monkeypatch):
 
 
 def record(folder):
-    """Four iterations of 40 tokens with scores 0.5, 1.5, 2.5, 3.5; returns metrics.jsonl's lines."""
+    """Four iterations of 40 tokens, scores 0.5, 1.5, 2.5, 3.5; returns metrics.jsonl's lines."""
     log = Metrics(folder, 4, {"score": "objective/scores"})
     for iteration in range(4):
         log.log(iteration, {"objective/scores": iteration + 0.5, "objective/kl": 0.25}, tokens=40)
@@ -41,11 +41,12 @@ def test_lines_are_on_disk_while_the_run_goes_on(tmp_path, turned_clock):
     log.close()
 
 
-def test_a_pipe_gets_plain_lines_the_first_the_last_and_one_every_ten_seconds(tmp_path, turned_clock, capsys):
+def test_a_pipe_gets_plain_lines_the_first_the_last_and_one_every_ten_seconds(
+        tmp_path, turned_clock, capsys):
     record(tmp_path)
     assert capsys.readouterr().err == (
         "     1/4  score 0.500  10 tokens/s  0:12 left\n"    # 4 seconds an iteration, three to come
-        "     3/4  score 2.500  20 tokens/s  0:05 left\n"    # 11 seconds later (the 2nd: 9); 15 / 3 * 1
+        "     3/4  score 2.500  20 tokens/s  0:05 left\n"    # 11 s later (the 2nd: 9); 15 / 3 * 1
         "     4/4  score 3.500  8 tokens/s  0:00 left\n")
 
 

@@ -28,7 +28,7 @@ def close(a, b):
 # The formulas
 
 def test_log_probabilities_by_hand():
-    # softmax of ln 1, ln 3, ln 4 is 1/8, 3/8, 4/8; of three equal logits 1/3 each, wherever they lie
+    # softmax of ln 1, ln 3, ln 4 is 1/8, 3/8, 4/8; of three equal logits 1/3 each
     logits = torch.tensor([[[1., 3., 4.], [1., 3., 4.], [1., 1., 1.]]]).log()
     logits[0, 2] += 100
     expected = torch.tensor([[-2.0794, -0.9808, -1.0986]])   # ln 1/8, ln 3/8, ln 1/3
@@ -45,8 +45,9 @@ def test_d09_the_log_probability_of_pad_is_0_and_has_no_gradient():
 def test_log_probabilities_of_bfloat16_logits_are_float32():
     logprobs = token_logprobs(torch.zeros(1, 1, 256, dtype=torch.bfloat16), torch.tensor([[7]]))
     assert logprobs.dtype == torch.float32
-    assert logprobs.item() == pytest.approx(-5.545177, abs=1e-5)   # -ln 256; the nearest bfloat16 is -5.53125
-    assert entropy(torch.zeros(256, dtype=torch.bfloat16)).item() == pytest.approx(5.545177, abs=1e-5)
+    assert logprobs.item() == pytest.approx(-5.545177, abs=1e-5)   # -ln 256; in bfloat16 -5.53125
+    flat = torch.zeros(256, dtype=torch.bfloat16)
+    assert entropy(flat).item() == pytest.approx(5.545177, abs=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (2, 2), (2, 3, 1), (3,)])
@@ -56,7 +57,7 @@ def test_tokens_that_do_not_fit_the_logits_are_refused(shape):
 
 
 def test_entropy_by_hand():
-    # 1/2, 1/4, 1/4: ln 2 / 2 + ln 4 / 2 = 1.0397, whatever is added to all; four equal: ln 4; certainty: 0
+    # 1/2, 1/4, 1/4: ln 2 / 2 + ln 4 / 2 = 1.0397, whatever is added; four equal: ln 4; certainty: 0
     assert entropy(torch.tensor([2., 1., 1.]).log() + 50).item() == pytest.approx(1.0397, abs=1e-4)
     assert entropy(torch.zeros(4)).item() == pytest.approx(1.3863, abs=1e-4)
     assert entropy(torch.tensor([100., 0.])).item() == pytest.approx(0, abs=1e-6)
@@ -64,7 +65,8 @@ def test_entropy_by_hand():
 
 # The actor-critic
 
-def test_d01_there_is_one_value_per_response_token_and_it_has_seen_the_query(policy, query, response):
+def test_d01_there_is_one_value_per_response_token_and_it_has_seen_the_query(
+        policy, query, response):
     changed = query.clone()
     changed[:, -1] = 10
     values, others = policy(query, response)[1], policy(changed, response)[1]
@@ -93,7 +95,7 @@ def test_d04_log_probs_are_those_of_the_language_model(policy, query, response):
 
 
 def test_d06_temperature_divides_the_logits_of_log_probs_and_entropy(lm, query, response):
-    logits = torch.tensor([9.] + [1.] * 10).log()   # at temperature 2: 3 to ten times 1, so 3/13 and 1/13
+    logits = torch.tensor([9.] + [1.] * 10).log()   # at 2: 3 to ten 1s, so 3/13 and 1/13
     lm.logits = lambda states: logits.expand(*states.shape[:-1], -1)
     logprobs, _, spread = ActorCritic(lm, temperature=2.0)(query, response)
     assert torch.allclose(logprobs[0], torch.tensor([-2.5649, -2.5649, -1.4663, 0]), atol=1e-4)
@@ -135,7 +137,8 @@ def test_d37_a_value_head_starts_at_0(lm, query, response):
     assert (ActorCritic(lm)(query, response)[1] == 0).all()
 
 
-def test_d37_a_separate_critic_starts_as_the_reward_model_s_score_of_every_prefix(lm, query, response):
+def test_d37_a_separate_critic_starts_as_the_reward_model_s_score_of_every_prefix(
+        lm, query, response):
     reward = RewardModel(copy.deepcopy(lm))
     values = ActorCritic(lm, reward)(query, response)[1]
     prefixes = torch.stack([reward(query, response[:, :t]) for t in range(4)], 1)   # (B, R)
@@ -171,9 +174,9 @@ def test_d41_bfloat16_keeps_the_ratio_near_1_before_any_update(lm, query, respon
     with torch.no_grad():
         old = policy(query, response)[0]
     padded = torch.cat([torch.full((3, 5), PAD), query], 1)
-    new = torch.cat([policy(padded[i:i + 1], response[i:i + 1])[0] for i in range(3)])   # minibatches of one
+    new = torch.cat([policy(padded[i:i + 1], response[i:i + 1])[0] for i in range(3)])   # one each
     ratio_off, logprobs_off = (new - old).exp().sub(1).abs().max(), (old - exact).abs().max()
-    # Measured on a CPU: the ratio off by 0, the log-probs off those of float32 by 0.003 to 0.004. The largest
-    # logits are near 1, where one step of a bfloat16 is 2**-8 below and 2**-7 above: 0.004 and 0.008
+    # Measured on a CPU: the ratio off by 0, the log-probs off those of float32 by 0.003 to 0.004.
+    # The largest logits are near 1, where a step of bfloat16 is 2**-8 below, 2**-7 above.
     assert old.dtype == torch.float32 and ratio_off < 0.02, f"off by {ratio_off}"
     assert 1e-5 < logprobs_off < 0.01, f"off by {logprobs_off}"

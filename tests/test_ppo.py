@@ -1,4 +1,4 @@
-"""Collecting and learning: with made-up policies whose every number is known, and with both architectures."""
+"""Collecting and learning: made-up policies whose every number is known, and both architectures."""
 
 import inspect
 import math
@@ -61,7 +61,7 @@ def memory_of(rollout):
 
 
 def rollout_of(lengths, advantage=1.0):
-    """Responses of these lengths with old log-probabilities, values and returns 0, all advantages alike."""
+    """Responses of these lengths; old log-probs, values and returns 0, all advantages alike."""
     response = pad_right([[5] * n for n in lengths])
     mask = response != PAD
     zeros = torch.zeros(response.shape)
@@ -72,8 +72,10 @@ def rollout_of(lengths, advantage=1.0):
 # ---------------------------------------------------------------- collect
 
 RESPONSE = [[5, 0, PAD], [6, 7, 8]]   # ended, cut off
-POLICY = Scripted(RESPONSE, [[-1.0, -2.0, 0.0], [-1.0, -1.0, -1.0]], [[1.0, 1.0, 0.0], [0.5, 0.5, 0.5]])
-REFERENCE = Scripted(RESPONSE, [[-1.5, -2.0, 0.0], [-1.0, -2.0, -1.5]], [[9.0, 9.0, 0.0], [9.0, 9.0, 9.0]])
+POLICY = Scripted(RESPONSE, [[-1.0, -2.0, 0.0], [-1.0, -1.0, -1.0]],
+                  [[1.0, 1.0, 0.0], [0.5, 0.5, 0.5]])
+REFERENCE = Scripted(RESPONSE, [[-1.5, -2.0, 0.0], [-1.0, -2.0, -1.5]],
+                     [[9.0, 9.0, 0.0], [9.0, 9.0, 9.0]])
 
 
 def judged(config=CONFIG):
@@ -90,9 +92,11 @@ def test_d08_a_response_without_an_end_loses_the_penalty_at_its_last_token():
 
 def test_d27_returns_are_advantages_and_values_before_whitening():
     rollout, _ = judged()
-    # advantages: 2 - 1 = 1, before it -0.05 + 0.95 = 0.9; 1.95 - 0.5 = 1.45, -0.1 + 1.3775 = 1.2775, 1.213625
-    assert torch.allclose(rollout.returns, torch.tensor([[1.9, 2.0, 0.0], [1.713625, 1.7775, 1.95]]))
-    # whitened: mean 1.168225, variance 0.0387287, deviation 0.196796 over the five real tokens; 0 at PAD
+    # advantages: 2 - 1 = 1, before it -0.05 + 0.95 = 0.9;
+    # 1.95 - 0.5 = 1.45, -0.1 + 1.3775 = 1.2775, 1.213625
+    returns = torch.tensor([[1.9, 2.0, 0.0], [1.713625, 1.7775, 1.95]])
+    assert torch.allclose(rollout.returns, returns)
+    # whitened: mean 1.168225, variance 0.0387287, deviation 0.196796 of five; 0 at PAD
     expected = torch.tensor([[-1.36296, -0.85482, 0.0], [0.23070, 0.55527, 1.43181]])
     assert torch.allclose(rollout.advantages, expected, atol=1e-4)
 
@@ -100,7 +104,7 @@ def test_d27_returns_are_advantages_and_values_before_whitening():
 def test_d23_kl_is_logged_per_response_and_the_other_figures_by_hand():
     _, stats = judged()
     expected = {
-        "objective/kl": 1.0,            # sums over tokens 0.5 and 1.5; a mean over tokens would be 0.4
+        "objective/kl": 1.0,            # sums 0.5 and 1.5; a mean over tokens would be 0.4
         "objective/scores_std": 0.5,
         "objective/entropy": 1.75,      # Scripted gives its values as entropies: (2 + 1.5) / 2
         "objective/rlhf_reward": 1.9,   # rows sum to 2 - 0.1 * 0.5 and 2 - 0.1 * 1.5
@@ -116,7 +120,7 @@ def test_d23_kl_is_logged_per_response_and_the_other_figures_by_hand():
 def test_d24_whitened_rewards_are_off_by_default_and_keep_mean_and_pads():
     assert PPOConfig().whiten_rewards is False
     rewards = judged(replace(CONFIG, whiten_rewards=True))[0].rewards
-    # (-0.05, 2, 0, -0.1, 1.95): mean 0.76, variance 1.563 - 0.5776 = 0.9854; (2 - 0.76) / 0.99267 + 0.76
+    # (-0.05, 2, 0, -0.1, 1.95): mean 0.76, variance 0.9854; (2 - 0.76) / 0.99267 + 0.76
     assert rewards[0, 1].item() == pytest.approx(2.00916, abs=1e-4)
     assert rewards.sum().item() / 5 == pytest.approx(0.76) and rewards[0, 2] == 0
 
@@ -151,7 +155,8 @@ def padded(rollout, columns):
     """The same rollout with so many more PAD columns on both sides."""
     def wide(name):
         sides = (columns, 0) if name == "query" else (0, columns)
-        return F.pad(getattr(rollout, name), sides, value=PAD if name in ("query", "response") else 0)
+        fill = PAD if name in ("query", "response") else 0
+        return F.pad(getattr(rollout, name), sides, value=fill)
     return Rollout(**{field.name: wide(field.name) for field in fields(rollout)})
 
 
@@ -199,9 +204,10 @@ def test_d09_pad_columns_change_no_loss_gradient_or_metric(policy, collected):
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_d33_microbatches_add_up_to_the_gradient_of_the_whole(policy, collected, size):
     config = replace(CONFIG, entropy_coef=0.1)
-    assert collected.mask.sum(1).unique().numel() > 1   # of different lengths: a mean of means would not do
+    assert collected.mask.sum(1).unique().numel() > 1   # lengths: a mean of means would not do
     (whole, gradient), (parts, summed) = (
-        gradients(policy, lambda: accumulate_gradients(policy, collected, replace(config, microbatch_size=n)))
+        gradients(policy, lambda: accumulate_gradients(
+            policy, collected, replace(config, microbatch_size=n)))
         for n in (6, size))
     assert parts == pytest.approx(whole, abs=1e-5)
     assert torch.allclose(gradient, summed, atol=1e-5)
@@ -221,7 +227,8 @@ def test_d33_collecting_in_microbatches_changes_no_number_of_a_rollout(policy, q
 def test_d30_the_total_loss_and_its_figures_by_hand():
     rollout = replace(rollout_of([2, 1]), returns=torch.tensor([[0.5, 0.0], [0.0, 0.0]]))
     logprobs = torch.tensor([[1.5, 0.5], [1.0, 1.0]]).log()
-    values, entropies = torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([[0.3, 0.6], [0.9, 0.0]])
+    values = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    entropies = torch.tensor([[0.3, 0.6], [0.9, 0.0]])
     _, stats = ppo_loss(lambda query, response: (logprobs, values, entropies), rollout,
                         replace(CONFIG, entropy_coef=0.01))
     expected = {
@@ -230,7 +237,7 @@ def test_d30_the_total_loss_and_its_figures_by_hand():
         "ppo/policy/entropy": 0.6,
         "ppo/loss/total": -0.9018333,        # -0.9 + 0.1 * 0.0416667 - 0.01 * 0.6
         "ppo/policy/clipfrac": 1 / 3,
-        "ppo/policy/approxkl": 0.1074755,    # ((ln 1.5)^2 + (ln 0.5)^2) / 3 / 2 = (0.1644020 + 0.4804530) / 6
+        "ppo/policy/approxkl": 0.1074755,    # ((ln 1.5)^2 + (ln 0.5)^2) / 3 / 2
         "ppo/policy/ratio": 1.0,             # (1.5 + 0.5 + 1) / 3
     }
     assert {name: x.item() for name, x in stats.items()} == pytest.approx(expected, abs=1e-6)
@@ -251,12 +258,14 @@ def test_d45_defaults_are_not_those_of_games():
 
 # ---------------------------------------------------------------- update
 
-def test_d20_kl_0_and_ratio_1_on_every_token_before_the_first_update_and_after_one_without_a_step(lm, query):
+def test_d20_kl_0_and_ratio_1_on_every_token_before_the_first_update_and_after_one_without_a_step(
+        lm, query):
     policy = ActorCritic(lm, temperature=0.7).eval()
     rollout, stats = collect(policy, frozen(policy), count_threes, query.repeat(4, 1), CONFIG)
     assert abs(stats["objective/kl"]) < 1e-5
     optimizer = torch.optim.Adam(policy.parameters(), 0.0, eps=1e-5)
-    learned = update(policy, optimizer, memory_of(rollout), replace(CONFIG, epochs=3, minibatch_size=5))
+    config = replace(CONFIG, epochs=3, minibatch_size=5)
+    learned = update(policy, optimizer, memory_of(rollout), config)
     assert learned["ppo/policy/ratio"] == pytest.approx(1, abs=1e-5)
     assert learned["ppo/policy/approxkl"] < 1e-9 and learned["ppo/policy/clipfrac"] == 0
     for part in memory_of(rollout).minibatches(5):
@@ -274,10 +283,12 @@ def test_d32_an_update_sees_every_episode_once_an_epoch():
     rollout = replace(rollout_of([1] * 6), query=torch.arange(6)[:, None])
     policy = Watched(0.0)
     update(policy, torch.optim.SGD(policy.parameters(), 0.0), memory_of(rollout),
-           replace(CONFIG, epochs=3, minibatch_size=4, microbatch_size=4), torch.Generator().manual_seed(0))
+           replace(CONFIG, epochs=3, minibatch_size=4, microbatch_size=4),
+           torch.Generator().manual_seed(0))
     assert [len(batch) for batch in seen] == [4, 2] * 3
     epochs = [seen[i] + seen[i + 1] for i in (0, 2, 4)]
-    assert all(sorted(epoch) == list(range(6)) for epoch in epochs) and len(set(map(tuple, epochs))) > 1
+    assert all(sorted(epoch) == list(range(6)) for epoch in epochs)
+    assert len(set(map(tuple, epochs))) > 1
 
 
 def one_step(weight, config, advantage=1.0):
@@ -302,18 +313,20 @@ def test_d39_each_minibatch_starts_from_no_gradient():
     optimizer = torch.optim.SGD(policy.parameters(), 0.01)
     stats = update(policy, optimizer, memory_of(rollout_of([1, 1, 1])),
                    replace(CONFIG, minibatch_size=1, value_coef=0.0, max_grad_norm=10.0))
-    # three steps of 0.01 rho, rho = 1, e^0.01, e^0.0201005; gradients added up would go twice as far
+    # three steps of 0.01 rho, rho = 1, e^0.01, e^0.0201005; gradients added up: twice as far
     assert policy.weight.item() == pytest.approx(0.0303035, abs=1e-6)
     assert stats["ppo/grad_norm"] == pytest.approx(1.0101, abs=1e-3)
 
 
 @pytest.mark.parametrize("limit, ratio, skipped", [(10.0, 9.9, 0), (10.0, 10.1, 1), (0.0, 10.1, 0)])
-def test_d34_a_minibatch_too_far_away_is_skipped_and_counted_and_changes_no_weight(limit, ratio, skipped):
+def test_d34_a_minibatch_too_far_away_is_skipped_and_counted_and_changes_no_weight(
+        limit, ratio, skipped):
     config = replace(CONFIG, max_ratio=limit, max_grad_norm=100.0, epochs=2, value_coef=0.0)
     # advantages -1: the loss is rho, unclipped from above; a step not skipped goes down by rho
     weight, stats = one_step(math.log(ratio), replace(config, epochs=1), advantage=-1.0)
     assert stats["ppo/skipped"] == skipped and stats["ppo/early_stops"] == 0
-    assert weight == pytest.approx(math.log(ratio) if skipped else math.log(ratio) - ratio, abs=1e-4)
+    expected = math.log(ratio) if skipped else math.log(ratio) - ratio
+    assert weight == pytest.approx(expected, abs=1e-4)
     if skipped:   # events are summed over the minibatches, not averaged
         assert one_step(math.log(ratio), config, advantage=-1.0)[1]["ppo/skipped"] == 2
 
@@ -321,7 +334,7 @@ def test_d34_a_minibatch_too_far_away_is_skipped_and_counted_and_changes_no_weig
 @pytest.mark.parametrize("target, stopped", [(0.0132, 1), (0.0134, 0), (0.0, 0)])
 def test_d34_an_update_ends_when_the_kl_passes_one_and_a_half_targets(target, stopped):
     config = replace(CONFIG, target_kl=target, epochs=3, max_grad_norm=1e-6)
-    # every log-ratio 0.2: approximate KL 0.2^2 / 2 = 0.02; 1.5 * 0.0132 = 0.0198, 1.5 * 0.0134 = 0.0201
+    # every log-ratio 0.2: KL 0.2^2 / 2 = 0.02; 1.5 * 0.0132 = 0.0198, 1.5 * 0.0134 = 0.0201
     weight, stats = one_step(0.2, config, advantage=-1.0)
     assert stats["ppo/early_stops"] == stopped and stats["ppo/skipped"] == 0
     assert stats["ppo/policy/approxkl"] == pytest.approx(0.02, abs=1e-4)
@@ -330,8 +343,9 @@ def test_d34_an_update_ends_when_the_kl_passes_one_and_a_half_targets(target, st
 
 def test_d35_adam_s_epsilon_stands_beside_the_corrected_deviation():
     # g = 1e-4, rate 1e-5. PyTorch, used here: lr g / (|g| + eps) = 1e-5 * 1e-4 / 1.1e-4 = 9.09e-6.
-    # TensorFlow: lr sqrt(1 - b2) / (1 - b1) * (1 - b1) g / (sqrt(1 - b2) |g| + eps), b1 = 0.9, b2 = 0.999
-    #             = 3.162e-6 * 1e-5 / (3.162e-6 + 1e-5) = 2.40e-6: its eps weighs 31.6 times as much at first.
+    # TensorFlow: lr sqrt(1 - b2) / (1 - b1) * (1 - b1) g / (sqrt(1 - b2) |g| + eps)
+    #             = 3.162e-6 * 1e-5 / (3.162e-6 + 1e-5) = 2.40e-6 with b1 = 0.9, b2 = 0.999:
+    #             its eps weighs 31.6 times as much at first.
     weight = torch.zeros((), dtype=torch.float64, requires_grad=True)
     weight.grad = torch.tensor(1e-4, dtype=torch.float64)
     torch.optim.Adam([weight], 1e-5, eps=1e-5).step()
@@ -369,7 +383,8 @@ def test_d40_reference_and_reward_stay_byte_identical_and_untrained(policy, quer
     assert contents(reference) == contents(score_lm) == before
     assert all(one != other for one, other in zip(before.values(), contents(policy).values()))
     optimized = {p.data_ptr() for group in optimizer.param_groups for p in group["params"]}
-    assert not optimized & {p.data_ptr() for model in (reference, score_lm) for p in model.parameters()}
+    others = [p for model in (reference, score_lm) for p in model.parameters()]
+    assert not optimized & {p.data_ptr() for p in others}
     assert all(p.grad is None for model in (reference, score_lm) for p in model.parameters())
     assert not any(getattr(rollout, f.name).requires_grad for f in fields(rollout))
 

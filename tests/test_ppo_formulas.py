@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minippo.ppo import (AdaptiveKL, explained_variance, gae, kl_estimates, masked_mean, penalized_rewards,
-                         policy_loss, value_loss, whiten)
+from minippo.ppo import (AdaptiveKL, explained_variance, gae, kl_estimates, masked_mean,
+                         penalized_rewards, policy_loss, value_loss, whiten)
 
 
 def tensor(*rows):
@@ -38,7 +38,8 @@ def test_d19_every_token_pays_for_its_kl_and_the_last_real_one_gets_the_score():
 
 
 def test_d19_scores_per_token_are_added_token_by_token_and_not_at_pad():
-    rewards = penalized_rewards(tensor([1.0, 2.0, 3.0], [4.0, 5.0, 6.0]), LOGPROBS, REFERENCE, MASK, 0.1)
+    score = tensor([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
+    rewards = penalized_rewards(score, LOGPROBS, REFERENCE, MASK, 0.1)
     assert close(rewards, [0.95, 2.1, 3.0], [3.9, 4.95, 0.0])
 
 
@@ -61,25 +62,28 @@ def test_d21_k3_is_never_negative_and_has_its_ratio_the_right_way_up():
     logprobs, reference = (-(x - mean).square() / 2 - math.log(2 * math.pi) / 2 for mean in (0, 1))
     k1, k2, k3 = kl_estimates(logprobs, reference)
     assert (k3 >= 0).all() and (k1 < 0).any()
-    # KL of N(0,1) from N(1,1) is 1/2; upside down k3 would give e - 3/2 = 1.22. k2: E (x - 1/2)^2 / 2 = 5/8
+    # KL of N(0,1) from N(1,1) is 1/2; k3 upside down: e - 3/2 = 1.22. k2: E (x - 1/2)^2 / 2 = 5/8
     means = [(logprobs.exp() * k).sum().item() / 1000 for k in (k1, k2, k3)]
     assert means == pytest.approx([0.5, 0.625, 0.5])
 
 
 def test_d22_the_kl_coefficient_follows_the_error_clipped_at_a_fifth():
-    assert AdaptiveKL(0.15, 6, 10_000).update(12, 512) == pytest.approx(0.151536)    # 0.15 (1 + 0.2 * 0.0512)
-    assert AdaptiveKL(0.15, 6, 10_000).update(0, 512) == pytest.approx(0.148464)     # 0.15 (1 - 0.2 * 0.0512)
-    assert AdaptiveKL(0.15, 6, 10_000).update(6.6, 512) == pytest.approx(0.150768)   # 0.15 (1 + 0.1 * 0.0512)
-    steering = AdaptiveKL(0.15, 6, 10_000)
+    def fresh():
+        return AdaptiveKL(0.15, 6, 10_000)
+
+    assert fresh().update(12, 512) == pytest.approx(0.151536)    # 0.15 (1 + 0.2 * 0.0512)
+    assert fresh().update(0, 512) == pytest.approx(0.148464)     # 0.15 (1 - 0.2 * 0.0512)
+    assert fresh().update(6.6, 512) == pytest.approx(0.150768)   # 0.15 (1 + 0.1 * 0.0512)
+    steering = fresh()
     steering.update(12, 512)
-    assert steering.update(6, 512) == steering.kl_coef == pytest.approx(0.151536)    # remembered; no error
+    assert steering.update(6, 512) == steering.kl_coef == pytest.approx(0.151536)    # kept
 
 
 # ---------------------------------------------------------------- advantages
 
 def test_d25_gae_by_hand():
     advantages, returns = gae(tensor([0.0, 0.0, 1.0]), tensor([0.5, 0.5, 0.5]), 1.0, 0.95)
-    assert close(advantages, [0.45125, 0.475, 0.5])   # 0.5, then times 0.95 for each token further back
+    assert close(advantages, [0.45125, 0.475, 0.5])   # 0.5, then times 0.95 per token back
     assert close(returns, [0.95125, 0.975, 1.0])
 
 
@@ -88,22 +92,25 @@ REWARDS, VALUES = tensor([1.0, 2.0, 3.0]), tensor([0.5, 1.0, 1.5])
 
 def test_d26_lambda_1_is_the_monte_carlo_return_minus_the_value():
     assert close(gae(REWARDS, VALUES, 1.0, 1.0)[0], [5.5, 4.0, 1.5])   # returns 6, 5, 3
-    assert close(gae(REWARDS, VALUES, 0.5, 1.0)[0], [2.25, 2.5, 1.5])  # returns 1 + 0.5 * 3.5, 2 + 0.5 * 3, 3
+    # returns 1 + 0.5 * 3.5, 2 + 0.5 * 3, 3
+    assert close(gae(REWARDS, VALUES, 0.5, 1.0)[0], [2.25, 2.5, 1.5])
 
 
 def test_d26_lambda_0_is_the_one_step_error():
-    assert close(gae(REWARDS, VALUES, 1.0, 0.0)[0], [1.5, 2.5, 1.5])   # 1 + 1 - 0.5, 2 + 1.5 - 1, 3 + 0 - 1.5
-    assert close(gae(REWARDS, VALUES, 0.5, 0.0)[0], [1.0, 1.75, 1.5])  # 1 + 0.5 - 0.5, 2 + 0.75 - 1, 3 - 1.5
+    # 1 + 1 - 0.5, 2 + 1.5 - 1, 3 + 0 - 1.5; discounted 1 + 0.5 - 0.5, 2 + 0.75 - 1, 3 - 1.5
+    assert close(gae(REWARDS, VALUES, 1.0, 0.0)[0], [1.5, 2.5, 1.5])
+    assert close(gae(REWARDS, VALUES, 0.5, 0.0)[0], [1.0, 1.75, 1.5])
 
 
 def test_d26_the_recursion_is_the_double_sum():
     generator = torch.Generator().manual_seed(0)
-    rewards, values = (torch.randn(4, 9, generator=generator, dtype=torch.float64) for _ in range(2))
+    rewards, values = (torch.randn(4, 9, generator=generator, dtype=torch.float64)
+                      for _ in range(2))
     gamma, lam = 0.9, 0.7
     next_values = torch.cat([values[:, 1:], torch.zeros(4, 1)], dim=1)
-    for t in range(9):   # Schulman et al. 2016, eq. 16: A_t = sum over l of (gamma lam)^l delta_{t+l}
-        direct = sum((gamma * lam) ** (s - t) * (rewards[:, s] + gamma * next_values[:, s] - values[:, s])
-                     for s in range(t, 9))
+    for t in range(9):   # Schulman et al. 2016, eq. 16: sum over l of (gamma lam)^l delta_{t+l}
+        delta = rewards + gamma * next_values - values
+        direct = sum((gamma * lam) ** (s - t) * delta[:, s] for s in range(t, 9))
         assert torch.allclose(gae(rewards, values, gamma, lam)[0][:, t], direct)
 
 
@@ -181,7 +188,7 @@ def test_d29_the_clipped_value_loss_by_hand(value, target, loss, gradient):
 def test_d31_losses_are_means_over_tokens_not_over_responses():
     zeros, mask = torch.zeros(2, 3, dtype=torch.float64), ones(3, 1)
     loss, _ = policy_loss(zeros, zeros, tensor([0.0, 0.0, 0.0], [1.0, 9.0, 9.0]), mask, 0.2)
-    assert loss.item() == -0.25           # one of four tokens; the mean of the responses' means would be -0.5
+    assert loss.item() == -0.25           # one of four tokens; a mean of the means would be -0.5
     loss = value_loss(zeros, zeros, tensor([0.0, 0.0, 0.0], [2.0, 9.0, 9.0]), mask, 0.2)
     assert loss.item() == 0.5             # 2^2 / 4 / 2
 
@@ -190,13 +197,14 @@ def test_d30_clip_fraction_counts_real_tokens_only():
     logprobs = tensor([1.5, 1.1, 0.5], [0.5, 1.5, 1.5]).log()
     zeros, advantages = torch.zeros_like(logprobs), torch.ones_like(logprobs)
     _, fraction = policy_loss(logprobs, zeros, advantages, ones(3, 1), 0.2)
-    assert fraction.item() == 0.25   # 1.5, 1.1, 0.5 | 0.5: only in the first is the clipped branch larger
+    assert fraction.item() == 0.25   # 1.5, 1.1, 0.5 | 0.5: the first one's clipped branch is larger
 
 
 def test_d43_explained_variance_is_1_for_the_truth_0_for_a_constant_and_negative_for_worse():
     returns, mask = tensor([1.0, 2.0, 3.0], [6.0, 50.0, 50.0]), ones(3, 1)
     assert explained_variance(returns, returns, mask).item() == 1
-    assert explained_variance(torch.full_like(returns, 2.5), returns, mask).item() == pytest.approx(0)
+    constant = torch.full_like(returns, 2.5)
+    assert explained_variance(constant, returns, mask).item() == pytest.approx(0)
     assert explained_variance(returns / 2, returns, mask).item() == pytest.approx(0.75)   # 1 - 1/4
     assert explained_variance(-returns, returns, mask).item() == pytest.approx(-3)        # 1 - 2^2
 

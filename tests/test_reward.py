@@ -39,7 +39,7 @@ def test_d12_the_score_is_read_where_the_response_ends(reward, query, response):
     scores, prefixes = reward(query, response), reward.prefix_scores(query, response)
     assert prefixes.shape == (3, 5)
     assert close(scores, torch.stack([prefixes[0, 3], prefixes[1, 4], prefixes[2, 1]]))
-    assert close(scores[2], reward(query[2:], torch.tensor([[0]]))[0])   # alone, with nothing behind it
+    assert close(scores[2], reward(query[2:], torch.tensor([[0]]))[0])   # alone, nothing behind it
 
 
 def test_an_empty_response_is_scored_where_the_query_ends(reward, query):
@@ -64,7 +64,8 @@ def test_d10_a_prompt_alone_gives_the_same_score_as_in_a_batch(reward, query, re
 
 
 def test_d38_dropout_is_off_in_a_frozen_copy(query, response):
-    reward = RewardModel(build(TransformerConfig(11, 0, width=16, heads=2, layers=1, dropout=0.5))).train()
+    config = TransformerConfig(11, 0, width=16, heads=2, layers=1, dropout=0.5)
+    reward = RewardModel(build(config)).train()
     assert not torch.equal(reward(query, response), reward(query, response))
     still = frozen(reward)
     assert torch.equal(still(query, response), still(query, response))
@@ -76,7 +77,7 @@ def test_d11_the_head_starts_at_one_over_the_root_of_d_plus_1():
     torch.manual_seed(0)
     lm = build(TransformerConfig(2, 0, width=3, heads=1, layers=0))
     weights = torch.cat([RewardModel(lm).head.weight for _ in range(2000)])
-    assert weights.std().item() == pytest.approx(0.5, rel=0.03)   # D = 3: 1/sqrt(4); 1/sqrt(3) would be 0.577
+    assert weights.std().item() == pytest.approx(0.5, rel=0.03)   # 1/sqrt(4); 1/sqrt(3) is 0.577
     wide = RewardModel(build(TransformerConfig(2, 0, width=768, heads=1, layers=0))).head
     assert wide.weight.std().item() == pytest.approx(0.03606, rel=0.1) and wide.bias.item() == 0
 
@@ -89,9 +90,10 @@ def test_d13_equal_scores_cost_ln_2():
 
 
 def test_d13_the_pairwise_loss_by_hand():
-    # odds e^1: ln(1 + 1/e) = 0.3133 where the chosen one leads by 1, ln(1 + e) = 1.3133 where it trails by 1
-    assert preference_loss(torch.tensor([1.]), torch.tensor([0.])).item() == pytest.approx(0.3133, abs=1e-4)
-    assert preference_loss(torch.tensor([0.]), torch.tensor([1.])).item() == pytest.approx(1.3133, abs=1e-4)
+    # odds e^1: ln(1 + 1/e) = 0.3133 where the chosen leads by 1, ln(1 + e) = 1.3133 where it trails
+    one, zero = torch.tensor([1.]), torch.tensor([0.])
+    assert preference_loss(one, zero).item() == pytest.approx(0.3133, abs=1e-4)
+    assert preference_loss(zero, one).item() == pytest.approx(1.3133, abs=1e-4)
     both = preference_loss(torch.tensor([1., 0.]), torch.tensor([0., 1.]))
     assert both.item() == pytest.approx(0.8133, abs=1e-4)   # the mean of the two
 
@@ -123,7 +125,8 @@ def test_scores_of_different_shapes_are_refused(loss):
 
 def test_d16_normalizing_gives_mean_0_and_standard_deviation_1(reward, query, response):
     reward.normalize(reward(query, response))
-    mean, std = reward(query, response).mean().item(), reward(query, response).std(correction=0).item()
+    scores = reward(query, response)
+    mean, std = scores.mean().item(), scores.std(correction=0).item()
     assert (mean, std) == (pytest.approx(0, abs=1e-5), pytest.approx(1, abs=1e-5))
 
 

@@ -17,7 +17,7 @@ def rows(pad, *texts):
 
 def test_the_negative_perplexity_of_a_uniform_model_is_minus_its_vocabulary(lm, query, response):
     torch.nn.init.zeros_(lm.embedding.weight)   # the head, too: every logit is 0
-    assert NegativePerplexity(lm)(query, response).tolist() == pytest.approx([-11, -11, -11], abs=1e-4)
+    assert NegativePerplexity(lm)(query, response).tolist() == pytest.approx([-11] * 3, abs=1e-4)
 
 
 def test_the_negative_perplexity_by_hand_over_real_tokens_only(lm, query):
@@ -25,7 +25,8 @@ def test_the_negative_perplexity_by_hand_over_real_tokens_only(lm, query):
     lm.logits = lambda states: logits.expand(*states.shape[:-1], -1)
     response = pad_right([[1, 1, 0], [0], [1, 1]])
     # the geometric means of 1/p: (4/3 * 4/3 * 4)^(1/3) = 1.9230, 4, 4/3
-    assert NegativePerplexity(lm)(query, response).tolist() == pytest.approx([-1.9230, -4, -1.3333], abs=1e-4)
+    scores = NegativePerplexity(lm)(query, response).tolist()
+    assert scores == pytest.approx([-1.9230, -4, -1.3333], abs=1e-4)
 
 
 def test_an_empty_response_scores_minus_1(lm, query):
@@ -54,7 +55,9 @@ def test_a_text_score_sees_query_and_response_without_pads_and_end():
     assert scores.dtype == torch.float32 and scores.tolist() == [11, 12]
 
 
-@pytest.mark.parametrize("wrong, shape", [([1.0], r"\(1,\)"), (1.0, r"\(\)"), ([[1.0], [2.0]], r"\(2, 1\)")])
+@pytest.mark.parametrize("wrong, shape", [([1.0], r"\(1,\)"), (1.0, r"\(\)"),
+                                          ([[1.0], [2.0]], r"\(2, 1\)")])
 def test_a_text_score_of_the_wrong_shape_is_refused(wrong, shape):
     with pytest.raises(ValueError, match=f"{shape} for 2 texts"):
-        TextScore(lambda texts: wrong, TOKENIZER)(rows(pad_left, "a", "b"), rows(pad_right, "a", "b"))
+        score = TextScore(lambda texts: wrong, TOKENIZER)
+        score(rows(pad_left, "a", "b"), rows(pad_right, "a", "b"))

@@ -11,19 +11,23 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = "--seed 3 --data toy --device cpu --precision fp32"
 STAGES = [
-    ("pretrain.py", "--passes 1 --width 32 --heads 2 --layers 1 --vocab-size 400 --samples 2 --batch-size 32"),
+    ("pretrain.py", "--passes 1 --width 32 --heads 2 --layers 1 "
+                    "--vocab-size 400 --samples 2 --batch-size 32"),
     ("train_reward.py", "--passes 1 --model runs/pretrain --normalize-samples 256"),
-    ("finetune_ppo.py", "--iterations 3 --rollout-size 32 --minibatch-size 16 --model runs/pretrain --reward runs/reward"),
+    ("finetune_ppo.py", "--iterations 3 --rollout-size 32 --minibatch-size 16 "
+                        "--model runs/pretrain --reward runs/reward"),
 ]
-OBJECTIVE = {"objective/kl", "objective/scores", "ppo/loss/policy", "ppo/loss/value", "ppo/loss/total",
-             "ppo/policy/entropy", "ppo/policy/clipfrac", "ppo/policy/approxkl", "ppo/val/var_explained",
-             "ppo/returns/mean", "tokens/responses_len_mean", "time/seconds", "time/tokens_per_second"}
+OBJECTIVE = {"objective/kl", "objective/scores", "ppo/loss/policy", "ppo/loss/value",
+             "ppo/loss/total", "ppo/policy/entropy", "ppo/policy/clipfrac", "ppo/policy/approxkl",
+             "ppo/val/var_explained", "ppo/returns/mean", "tokens/responses_len_mean",
+             "time/seconds", "time/tokens_per_second"}
 
 
 def command(folder, *words):
     """Run a script or module of the project in a folder; returns the finished process."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
+    return subprocess.run([sys.executable, *words], cwd=folder, env=environment,
+                          capture_output=True, text=True)
 
 
 def run_stages(folder, architecture):
@@ -41,7 +45,8 @@ def lines(path):
 
 
 def without_times(path):
-    return [{key: x for key, x in line.items() if not key.startswith("time/")} for line in lines(path)]
+    return [{key: x for key, x in line.items() if not key.startswith("time/")}
+            for line in lines(path)]
 
 
 @pytest.fixture(scope="module", params=["decoder", "seq2seq"])
@@ -57,7 +62,8 @@ def test_each_stage_writes_its_folder(finished):
         files = {path.name for path in (folder / "runs" / stage).iterdir()}
         assert {"config.json", "tokenizer.json", "model.pt", "metrics.jsonl"} <= files
         assert not any(name.endswith(".part") for name in files)
-        assert json.loads((folder / "runs" / stage / "config.json").read_text())["model"]["architecture"] == architecture
+        about = json.loads((folder / "runs" / stage / "config.json").read_text())
+        assert about["model"]["architecture"] == architecture
 
 
 def test_ppo_logs_one_object_per_iteration_with_the_usual_keys(finished):
@@ -73,23 +79,29 @@ def test_d20_the_first_iteration_has_no_kl(finished):
 def test_each_stage_says_what_a_person_wants_to_know(finished):
     pretraining, reward, ppo = (done.stdout for done in finished[1])
     assert "nats per token" in pretraining and "per word" in pretraining
-    assert "people's ceiling" in reward and "bag of words" in reward and "calibration error" in reward
-    assert "reference: score" in ppo and "policy: score" in ppo and "judged positive" in ppo and "distinct-2" in ppo
+    assert "people's ceiling" in reward and "bag of words" in reward
+    assert "calibration error" in reward
+    assert "reference: score" in ppo and "policy: score" in ppo
+    assert "judged positive" in ppo and "distinct-2" in ppo
 
 
 def test_d40_the_pretrained_and_the_reward_model_are_not_touched_by_ppo(finished, tmp_path):
     folder = finished[0]
-    before = [(folder / "runs" / stage / "model.pt").read_bytes() for stage in ("pretrain", "reward")]
-    done = command(folder, str(ROOT / "finetune_ppo.py"), *SMALL.split(), "--iterations", "1", "--rollout-size", "8",
-                   "--target", "negative", "--separate-critic", "--adaptive-kl", "--out", str(tmp_path / "again"))
+    models = [folder / "runs" / stage / "model.pt" for stage in ("pretrain", "reward")]
+    before = [model.read_bytes() for model in models]
+    done = command(folder, str(ROOT / "finetune_ppo.py"), *SMALL.split(), "--iterations", "1",
+                   "--rollout-size", "8", "--target", "negative", "--separate-critic",
+                   "--adaptive-kl", "--out", str(tmp_path / "again"))
     assert done.returncode == 0, done.stderr
-    assert before == [(folder / "runs" / stage / "model.pt").read_bytes() for stage in ("pretrain", "reward")]
+    assert before == [model.read_bytes() for model in models]
 
 
 def test_generate_writes_n_texts_that_begin_with_the_prompt(finished):
-    done = command(finished[0], "-m", "minippo", "generate", "--model", "runs/ppo", "--prompt", "the soup", "--n", "3")
+    done = command(finished[0], "-m", "minippo", "generate", "--model", "runs/ppo",
+                   "--prompt", "the soup", "--n", "3")
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 3 and all(line.startswith("the soup") for line in done.stdout.splitlines())
+    texts = done.stdout.splitlines()
+    assert len(texts) == 3 and all(text.startswith("the soup") for text in texts)
 
 
 def test_d42_the_same_seed_gives_the_same_bytes(finished, tmp_path):
@@ -104,4 +116,5 @@ def test_d42_the_same_seed_gives_the_same_bytes(finished, tmp_path):
 
 def test_a_stage_in_the_wrong_order_says_which_comes_first(tmp_path):
     done = command(tmp_path, str(ROOT / "finetune_ppo.py"), *SMALL.split())
-    assert done.returncode == 2 and "runs/pretrain" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert done.returncode == 2 and "runs/pretrain" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Byte-level BPE: every text survives the way there and back, and only we can write the end token."""
+"""Byte-level BPE: every text survives there and back, and only we can write the end token."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from minippo.tokens import PAD
 
 TEXTS = ["the film was great", "the film was bad", "what a film"] * 20
 TOKENIZER = Tokenizer.train(TEXTS, 280)
-UNICODE = st.text(st.characters(exclude_categories=["Cs"]))   # any character; half surrogate pairs are none
+UNICODE = st.text(st.characters(exclude_categories=["Cs"]))   # but half surrogate pairs
 
 
 @settings(max_examples=200, deadline=None)
@@ -36,7 +36,7 @@ def test_training_learns_what_is_frequent_and_keeps_to_the_size():
 def test_the_smallest_vocabulary_is_the_bytes_and_the_end():
     tokenizer = Tokenizer.train(TEXTS, 257)
     assert tokenizer.vocab_size == 257
-    assert len(tokenizer.encode("film \u00e9")) == 7   # five bytes, and two in UTF-8 for the accented letter
+    assert len(tokenizer.encode("film \u00e9")) == 7   # five bytes, and two of UTF-8
     with pytest.raises(ValueError, match="257"):
         Tokenizer.train(TEXTS, 256)
 

@@ -7,7 +7,7 @@ from minippo.tokens import PAD, pad_left, pad_right
 
 
 def test_d02_pad_is_no_vocabulary_entry():
-    assert PAD == -1   # ids begin at 0: no tokenizer gives it, no softmax samples it, no end token is it
+    assert PAD == -1   # ids begin at 0: no tokenizer gives it, no softmax samples it
 
 
 def test_queries_are_padded_on_the_left():

@@ -41,7 +41,8 @@ def test_d39_a_step_clears_old_gradients_clips_new_ones_and_returns_the_norm_bef
     model.weight.grad = torch.full((1, 2), 100.0)
     optimizer = torch.optim.SGD(model.parameters(), 1.0)
     loss = (model.weight * torch.tensor([[3.0, -4.0]])).sum()   # its gradient has norm 5
-    assert step(model, optimizer, linear_decay(optimizer, 2), loss, max_grad_norm=1.0) == pytest.approx(5)
+    schedule = linear_decay(optimizer, 2)
+    assert step(model, optimizer, schedule, loss, max_grad_norm=1.0) == pytest.approx(5)
     assert model.weight.tolist() == [pytest.approx([-0.6, 0.8], abs=1e-5)]
     assert optimizer.param_groups[0]["lr"] == 0.5
 

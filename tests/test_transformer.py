@@ -27,7 +27,7 @@ def logits(lm, query, response):
 
 
 def pads_change_nothing(lm, query, response, left, right):
-    """Whether pads before the query and behind the response leave the logits of real tokens alone."""
+    """Do pads before the query and behind the response leave logits of real tokens alone?"""
     wide = logits(lm, torch.cat([pads(left), query], 1), torch.cat([response, pads(right)], 1))
     real = response != PAD
     return same(wide[:, :response.shape[1]][real], logits(lm, query, response)[real])
@@ -94,7 +94,8 @@ def test_the_encoder_reads_in_both_directions(query):
 
 def test_the_causal_mask_hides_pads_and_the_future_and_shows_every_token_itself():
     real = torch.tensor([[False, True, True], [True, True, False]])
-    assert causal_mask(real, 2)[:, 0].int().tolist() == [[[0, 1, 0], [0, 1, 1]], [[1, 1, 0], [1, 1, 1]]]
+    mask = causal_mask(real, 2)[:, 0].int().tolist()
+    assert mask == [[[0, 1, 0], [0, 1, 1]], [[1, 1, 0], [1, 1, 1]]]
 
 
 # Padding
@@ -173,7 +174,8 @@ def test_d04_decoding_with_a_cache_gives_the_same_logits(lm, query, response):
 def test_d04_the_cache_takes_several_tokens_at_once(lm, query, response):
     prefix, encoded = lm.context(query)
     cache = KVCache(lm.config, 3, prefix.shape[1] + 4)
-    parts = [lm.decode(tokens, encoded, cache) for tokens in (prefix, response[:, :2], response[:, 2:])]
+    parts = [lm.decode(tokens, encoded, cache)
+             for tokens in (prefix, response[:, :2], response[:, 2:])]
     whole = lm.decode(torch.cat([prefix, response], 1), encoded)
     real = torch.cat([prefix, response], 1) != PAD
     assert same(torch.cat(parts, 1)[real], whole[real])
@@ -213,7 +215,7 @@ def test_a_config_that_fits_nothing_is_refused(wrong, message):
 def test_the_number_of_parameters(architecture, count):
     # A block of width 16: 2 norms 64, attention 272 + 544 + 272, MLP 1088 + 1040, in all 3280.
     # Decoder: embedding 11 * 16, positions 32 * 16, 2 blocks, norm 32 = 7280.
-    # Seq2Seq: and in 2 blocks a norm 32 and cross-attention 1088, an encoder of 2 blocks and a norm = 16112.
+    # Seq2Seq: and in 2 blocks norm 32 and cross-attention 1088, an encoder of 2 and a norm = 16112.
     lm = build(TransformerConfig(11, 0, architecture, width=16, heads=2, layers=2, context=32))
     assert sum(p.numel() for p in lm.parameters()) == count
 
@@ -270,8 +272,10 @@ def test_a_block_computes_what_pytorch_s_pre_norm_layer_computes(cross):
     hidden = torch.tensor([True, False, False, False])   # the first column of the memory
     theirs = pytorch_layer(ours, cross)
     if cross:
-        expected = theirs(x, memory, tgt_mask=~mask[0, 0], memory_key_padding_mask=hidden.expand(3, 4))
-        actual = ours(x, mask, encoded=ours.cross.keys_values(memory), encoded_mask=~hidden[None, None, None])
+        expected = theirs(x, memory, tgt_mask=~mask[0, 0],
+                          memory_key_padding_mask=hidden.expand(3, 4))
+        actual = ours(x, mask, encoded=ours.cross.keys_values(memory),
+                      encoded_mask=~hidden[None, None, None])
     else:
         expected, actual = theirs(x, src_mask=~mask[0, 0]), ours(x, mask)
     assert torch.allclose(actual, expected, rtol=1e-4, atol=1e-4)
@@ -289,7 +293,8 @@ def test_the_last_step_of_each_stack_is_its_norm(lm, query, response):
 
 def test_with_a_dropout_of_1_the_embedding_is_0_and_a_block_adds_nothing():
     config = TransformerConfig(11, 0, "seq2seq", width=16, heads=2, layers=1, dropout=1.0)
-    lm, x, mask = build(config).train(), torch.randn(1, 3, 16), torch.ones(1, 1, 3, 3, dtype=torch.bool)
+    lm, x = build(config).train(), torch.randn(1, 3, 16)
+    mask = torch.ones(1, 1, 3, 3, dtype=torch.bool)
     block = lm.blocks[0]
     assert (lm.embed(torch.tensor([[3]]), torch.tensor([[1]])) == 0).all()
     assert torch.equal(block(x, mask, encoded=block.cross.keys_values(x), encoded_mask=mask), x)

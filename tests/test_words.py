@@ -24,7 +24,7 @@ def test_bags_are_tf_idf_of_norm_1_and_words_of_one_text_alone_are_ignored():
     ids, starts, weights = bag.bags(["a c", "b b", "c c a"])
     assert starts.tolist() == [0, 3, 3]
     found = {word: weights[ids[:3].tolist().index(i)].item() for word, i in bag.ids.items()}
-    # ln(3/3) + 1 = 1 for "a", ln(3/2) + 1 = 1.405465 for the others; norm sqrt(1 + 2 * 1.975332) = 2.225009
+    # ln(3/3) + 1 = 1 for "a", ln(3/2) + 1 = 1.405465 else; norm sqrt(1 + 2 * 1.975332) = 2.225009
     assert found == pytest.approx({"a": 0.449437, "c": 0.631669, "a c": 0.631669}, abs=1e-5)
     # "c" twice and "a" once: 2.810930 and 1, norm 2.983510
     assert sorted(weights[3:].tolist()) == pytest.approx([0.335176, 0.942156], abs=1e-5)
@@ -45,7 +45,8 @@ def test_a_bag_learns_a_separable_set_and_generalises_to_unseen_texts():
 
 
 def test_a_larger_penalty_makes_smaller_weights():
-    weak, strong = (BagOfWords(TEXTS).fit(right_or_wrong, penalty).weight.norm() for penalty in (0.1, 10.0))
+    weak, strong = (BagOfWords(TEXTS).fit(right_or_wrong, penalty).weight.norm()
+                    for penalty in (0.1, 10.0))
     assert weak > 1.5 * strong
 
 
@@ -53,7 +54,8 @@ def test_the_fit_is_at_a_minimum_of_the_loss_with_its_penalty():
     bag = BagOfWords(TEXTS).fit(lambda scores: (scores - LABELS).square().mean())
     weight = bag.weight.clone().requires_grad_()
     bag.weight = weight
-    ((bag(TEXTS) - LABELS).square().mean() + weight.square().sum() / 32).backward()   # |w|^2 / 2N, N = 16
+    loss = (bag(TEXTS) - LABELS).square().mean()
+    (loss + weight.square().sum() / 32).backward()   # |w|^2 / 2N, N = 16
     assert weight.grad.abs().max() < 1e-4
 
 
@@ -62,7 +64,8 @@ def judged(text, *votes):
 
 
 def test_a_judge_says_above_the_median_and_knows_its_accuracy_on_held_out_rows():
-    learnt = [judged(text, 3 if "good" in text else 1, 4 if "good" in text else 0) for text in TEXTS]
+    learnt = [judged(text, 3 if "good" in text else 1, 4 if "good" in text else 0)
+              for text in TEXTS]
     held = [judged("a good day", 4), judged("a bad day", 0), judged("good grief", 0)]
     held += [judged("bad luck", 0, 1)]   # at the median 0.5, not above it
     judge = Judge(learnt + [judged("unrated")], held + [judged("unrated")])
