@@ -27,7 +27,7 @@ class Config(StageConfig):
     longest_prompt: int = option(8, "tokens of a text that may be given as its query", low=1)
     normalize_samples: int = option(512, "responses whose scores get mean 0, deviation 1", low=2)
     response_length: int = option(24, "tokens of those responses", low=1)
-    temperature: float = option(0.7, "of those responses: as in stage 3", low=0.01)
+    temperature: float = option(0.8, "of those responses: as in stage 3", low=0.01)
 
 
 def main(config):

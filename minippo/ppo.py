@@ -17,7 +17,7 @@ from minippo.tokens import PAD
 @dataclass
 class PPOConfig:
     response_length: int = option(24, "tokens a response may have, the end token included", low=1)
-    kl_coef: float = option(0.25, "beta: price of one nat of KL from the reference, in standard "
+    kl_coef: float = option(0.15, "beta: price of one nat of KL from the reference, in standard "
                                   "deviations of the score; 0.02 to 0.5", low=0)
     gamma: float = option(1.0, "discount per token; 1 for texts", low=0, high=1)
     lam: float = option(0.95, "of GAE: 0 trusts the critic, 1 the return; 0.9 to 1", low=0, high=1)

@@ -66,10 +66,10 @@ def test_an_example_is_end_and_prompt_then_text_and_end():
 
 
 def test_what_does_not_fit_is_cut_off_at_the_end_with_its_end_token():
-    (query, response), = encode([Row("1", "abcdef", prompt="xy")], TOKENIZER, 7)
-    assert len(query) == 3 and text(response) == "abcd" and END not in response
-    with pytest.raises(UserError, match="row 1 has 7 tokens"):
-        encode([Row("1", "abcdef", prompt="a" * 6)], TOKENIZER, 7)
+    (query, response), = encode([Row("1", "abcdef", prompt="xy")], TOKENIZER, 8)
+    assert len(query) == 3 and text(response) == "abcde" and END not in response
+    with pytest.raises(UserError, match="row 1 has 8 tokens"):
+        encode([Row("1", "abcdef", prompt="a" * 7)], TOKENIZER, 8)
 
 
 def test_a_cut_moves_tokens_from_response_to_query_and_changes_no_text():

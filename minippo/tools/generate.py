@@ -18,7 +18,7 @@ class Config(DeviceConfig):
     prompt: str = option("", "how the text begins")
     n: int = option(5, "number of texts", low=1)
     length: int = option(32, "tokens after the prompt, at most", low=1)
-    temperature: float = option(0.7, "below 1: likelier words; above 1: rarer ones", low=0.01)
+    temperature: float = option(0.8, "below 1: likelier words; above 1: rarer ones", low=0.01)
     top_k: int = option(0, "choose among so many likeliest tokens; 0 = all", low=0)
     top_p: float = option(1.0, "choose among the likeliest tokens of this probability together",
                           low=0.01, high=1)
@@ -38,4 +38,4 @@ def main(config):
     generator = torch.Generator().manual_seed(config.seed)
     for row in generate(lm, query, config.length, config.temperature,
                         config.top_k, config.top_p, generator):
-        print(config.prompt + tokenizer.decode(row))
+        print((config.prompt + tokenizer.decode(row)).replace("\n", "\\n"))   # a line a text
