@@ -34,29 +34,23 @@ class Config(PPOConfig, StageConfig):
     kl_horizon: float = option(10_000.0, "episodes: larger steers more gently", low=1)
 
 
+SIGNS = {"positive": 1, "negative": -1}
+SHOWN = {"score": "objective/scores", "KL": "objective/kl",
+         "length": "tokens/responses_len_mean", "ended": "tokens/ended"}
+
+
 def main(config):
     device, generator, parts, folder = start(config)
-    lm, tokenizer = checkpoint.load_lm(config.model)
-    reward, reward_tokenizer = checkpoint.load_reward(config.reward)
-    if reward_tokenizer.bpe.to_str() != tokenizer.bpe.to_str():
-        raise UserError(f"{config.reward} was trained with another tokenizer than {config.model}; "
-                        "run train_reward.py --model on the same folder")
-    lm.bf16 = reward.lm.bf16 = use_bf16(config.precision, device)
-    reward = frozen(reward).to(device)
-    sign = {"positive": 1, "negative": -1}[config.target]
-    critic = separate_critic(reward, sign) if config.separate_critic else None
-    policy = ActorCritic(lm, critic, config.temperature).to(device)
-    policy.eval()   # no dropout: the ratio must begin at 1
+    policy, reward, tokenizer = load(config, device)
     reference = frozen(policy)
+    sign = SIGNS[config.target]
     optimizer = torch.optim.Adam(policy.parameters(), config.lr, eps=1e-5)
     schedule = linear_decay(optimizer, config.iterations)
     prompts = data.Prompts(parts["prompts"], tokenizer, config.shortest_prompt,
-                           config.longest_prompt, lm.config.context - config.response_length)
+                           config.longest_prompt, policy.lm.config.context - config.response_length)
     steering = AdaptiveKL(config.kl_coef, config.kl_target, config.kl_horizon)
     memory = PPOMemory()
-    metrics = Metrics(folder, config.iterations, {
-        "score": "objective/scores", "KL": "objective/kl",
-        "length": "tokens/responses_len_mean", "ended": "tokens/ended"})
+    metrics = Metrics(folder, config.iterations, SHOWN)
 
     def score(query, response):
         return sign * reward(query, response)
@@ -74,6 +68,19 @@ def main(config):
     metrics.close()
     checkpoint.save(folder, "ppo", policy, tokenizer, config)
     print(comparison.report(policy, reference, reward, parts, tokenizer, config, folder))
+
+
+def load(config, device):
+    """The policy, made of the pretrained model, the frozen reward model, and their Tokenizer."""
+    lm, tokenizer = checkpoint.load_lm(config.model)
+    reward, reward_tokenizer = checkpoint.load_reward(config.reward)
+    if reward_tokenizer.bpe.to_str() != tokenizer.bpe.to_str():
+        raise UserError(f"{config.reward} was trained with another tokenizer than {config.model}; "
+                        "run train_reward.py --model on the same folder")
+    lm.bf16 = reward.lm.bf16 = use_bf16(config.precision, device)
+    critic = separate_critic(reward, SIGNS[config.target]) if config.separate_critic else None
+    policy = ActorCritic(lm, critic, config.temperature).to(device)
+    return policy.eval(), frozen(reward).to(device), tokenizer   # no dropout: the ratio begins at 1
 
 
 def separate_critic(reward, sign):

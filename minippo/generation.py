@@ -39,9 +39,11 @@ def generate(lm, query, length, temperature=1.0, top_k=0, top_p=1.0, generator=N
 def sample(logits, generator=None):
     """One token per row from softmax(logits), by inverting its cumulative sum. (B, V) -> (B,)"""
     cumulative = logits.softmax(-1).cumsum(-1)
-    draw = torch.rand(len(logits), 1, generator=generator).to(logits.device) * cumulative[:, -1:]
+    total = cumulative[:, -1:]
+    draw = torch.rand(len(logits), 1, generator=generator).to(logits.device) * total
+    draw = torch.minimum(draw, torch.nextafter(total, torch.zeros_like(total)))   # never the total
     token = torch.searchsorted(cumulative, draw, right=True)
-    return token.clamp(max=logits.shape[-1] - 1).squeeze(-1)
+    return token.squeeze(-1)
 
 
 def filtered(logits, top_k=0, top_p=1.0):

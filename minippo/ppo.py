@@ -17,7 +17,7 @@ from minippo.tokens import PAD
 @dataclass
 class PPOConfig:
     response_length: int = option(24, "tokens a response may have, the end token included", low=1)
-    kl_coef: float = option(0.15, "beta: price of one nat of KL from the reference, in standard "
+    kl_coef: float = option(0.2, "beta: price of one nat of KL from the reference, in standard "
                                   "deviations of the score; 0.02 to 0.5", low=0)
     gamma: float = option(1.0, "discount per token; 1 for texts", low=0, high=1)
     lam: float = option(0.95, "of GAE: 0 trusts the critic, 1 the return; 0.9 to 1", low=0, high=1)
@@ -30,7 +30,7 @@ class PPOConfig:
     microbatch_size: int = option(64, "episodes per backward pass: same gradient", low=1)
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm", low=0)
     whiten_rewards: bool = option(False, "scale the rewards to deviation 1, keeping their mean")
-    missing_end_penalty: float = option(0.5, "off the score of a response cut off", low=0)
+    missing_end_penalty: float = option(1.0, "a response cut off scores minus this; 0 = off", low=0)
     target_kl: float = option(0.0, "end an update whose KL passes 1.5 times this; 0 = off", low=0)
     max_ratio: float = option(10.0, "skip a minibatch whose mean ratio passes this; 0 = off", low=0)
 
@@ -50,23 +50,33 @@ def collect(policy, reference, score, query, config, generator=None):
     parts = list(zip(query.split(config.microbatch_size), response.split(config.microbatch_size)))
     logprobs, values, entropy = (torch.cat(x) for x in zip(*(policy(*part) for part in parts)))
     reference_logprobs = torch.cat([reference(*part)[0] for part in parts])
-    scores = torch.cat([score(*part) for part in parts])
+    scores = score(query, response)
     ended = (response == policy.end).any(1)
+    if scores.shape != ended.shape:
+        raise ValueError(f"score gave {tuple(scores.shape)} for {len(ended)} responses")
 
-    rewards = penalized_rewards(scores - config.missing_end_penalty * ~ended,
-                                logprobs, reference_logprobs, mask, config.kl_coef)
+    judged = scores
+    if config.missing_end_penalty:   # a score of half a text means nothing: none is given
+        judged = scores.masked_fill(~ended, -config.missing_end_penalty)
+    rewards = penalized_rewards(judged, logprobs, reference_logprobs, mask, config.kl_coef)
     if config.whiten_rewards:
-        rewards = whiten(rewards, mask, shift_mean=False).masked_fill(~mask, 0)
+        rewards = whiten(rewards, mask, shift_mean=False)
     advantages, returns = gae(rewards, values, config.gamma, config.lam)
     rollout = Rollout(query, response, mask, logprobs, reference_logprobs, values, rewards,
-                      whiten(advantages, mask).masked_fill(~mask, 0), returns)
-    return rollout, {
+                      whiten(advantages, mask), returns)
+    return rollout, describe(rollout, scores, entropy, ended) | {"objective/kl_coef": config.kl_coef}
+
+
+def describe(rollout, scores, entropy, ended):
+    """What a rollout was like: a dict of numbers."""
+    kl = (rollout.logprobs - rollout.reference_logprobs).sum(1)
+    values, returns, mask = rollout.values, rollout.returns, rollout.mask
+    return {
         "objective/scores": scores.mean().item(),
         "objective/scores_std": scores.std(correction=0).item(),
-        "objective/kl": (logprobs - reference_logprobs).sum(1).mean().item(),
+        "objective/kl": kl.mean().item(),
         "objective/entropy": entropy.sum(1).mean().item(),
-        "objective/rlhf_reward": rewards.sum(1).mean().item(),
-        "objective/kl_coef": config.kl_coef,
+        "objective/rlhf_reward": rollout.rewards.sum(1).mean().item(),
         "ppo/returns/mean": masked_mean(returns, mask).item(),
         "ppo/val/mean": masked_mean(values, mask).item(),
         "ppo/val/var_explained": explained_variance(values, returns, mask).item(),
@@ -204,13 +214,14 @@ def masked_mean(x, mask):
 def whiten(x, mask, shift_mean=True):
     """x with variance 1 over the real tokens, and mean 0, or the mean it had without `shift_mean`.
 
-    x, mask  (B, R); population variance, eps 1e-8. What stands at PAD afterwards means nothing
+    x, mask  (B, R); population variance, eps 1e-8
+    Returns  (B, R), 0 at PAD
     Source   lm-human-preferences, the code of Ziegler et al. 2019
     """
     mean = masked_mean(x, mask)
     variance = masked_mean((x - mean).square(), mask)
     whitened = (x - mean) * torch.rsqrt(variance + 1e-8)
-    return whitened if shift_mean else whitened + mean
+    return (whitened if shift_mean else whitened + mean).masked_fill(~mask, 0)
 
 
 def policy_loss(logprobs, old_logprobs, advantages, mask, clip):

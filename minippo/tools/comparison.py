@@ -25,7 +25,7 @@ def report(policy, reference, reward, parts, tokenizer, config, folder):
     prompts = data.Prompts(parts["test"], tokenizer, config.shortest_prompt, config.longest_prompt,
                            policy.lm.config.context - config.response_length)
     query = prompts.sample(SAMPLES, generator, reward.gain.device)
-    rated = parts["judge"] and parts["judge"][0].votes and parts["prompts"][0].votes
+    rated = all(any(row.votes for row in parts[name]) for name in ("judge", "prompts"))
     judge = Judge(parts["judge"], parts["prompts"] + parts["test"]) if rated else None
     figures, texts, scores = {}, {}, {}
     for name, model in [("reference", reference), ("policy", policy)]:
@@ -42,7 +42,8 @@ def report(policy, reference, reward, parts, tokenizer, config, folder):
 def measure(model, reference, reward, judge, query, response, tokenizer):
     """Figures (a dict), texts and scores of a model's responses."""
     mask = response != PAD
-    kl = (model(query, response)[0] - reference(query, response)[0]).sum(1)
+    parts = list(zip(query.split(64), response.split(64)))   # all logits at once are large
+    kl = torch.cat([(model(*part)[0] - reference(*part)[0]).sum(1) for part in parts])
     scores = reward(query, response).tolist()
     texts = [tokenizer.decode(row) for row in response]
     figures = {

@@ -68,7 +68,7 @@ def words(text):
 
 
 class Judge:
-    """Is a text above the median rating? Learnt from ratings that no other model has seen.
+    """Is a text above the mean rating? Learnt from ratings that no other model has seen.
 
     fit_rows    rated rows to learn from
     held_rows   rated rows on which its accuracy is measured: `accuracy`, in [0, 1]
@@ -80,11 +80,11 @@ class Judge:
         if not fit_rows or not held_rows:
             raise UserError("a judge needs rated rows to learn from and to be measured on")
         ratings = torch.tensor([row.rating for row in fit_rows])
-        median = ratings.median()
+        mean = ratings.mean()
         self.bag = BagOfWords([row.text for row in fit_rows])
-        labels = (ratings > median).float()
+        labels = (ratings > mean).float()
         self.bag.fit(lambda scores: F.binary_cross_entropy_with_logits(scores, labels))
-        truth = torch.tensor([row.rating for row in held_rows]) > median
+        truth = torch.tensor([row.rating for row in held_rows]) > mean
         right = self.positive([row.text for row in held_rows]) == truth
         self.accuracy = right.float().mean().item()
 
