@@ -42,14 +42,14 @@ SHOWN = {"score": "objective/scores", "KL": "objective/kl",
 def main(config):
     device, generator, parts, folder = start(config)
     policy, reward, tokenizer = load(config, device)
-    reference = frozen(policy)
+    reference = frozen(ActorCritic(policy.lm, temperature=config.temperature)).to(device)
     sign = SIGNS[config.target]
     optimizer = torch.optim.Adam(policy.parameters(), config.lr, eps=1e-5)
     schedule = linear_decay(optimizer, config.iterations)
     prompts = data.Prompts(parts["prompts"], tokenizer, config.shortest_prompt,
                            config.longest_prompt, policy.lm.config.context - config.response_length)
     steering = AdaptiveKL(config.kl_coef, config.kl_target, config.kl_horizon)
-    memory = PPOMemory()
+    ppo, memory = config, PPOMemory()
     metrics = Metrics(folder, config.iterations, SHOWN)
 
     def score(query, response):
@@ -57,13 +57,13 @@ def main(config):
 
     for iteration in range(config.iterations):
         query = prompts.sample(config.rollout_size, generator, device)
-        rollout, seen = collect(policy, reference, score, query, config, generator)
+        rollout, seen = collect(policy, reference, score, query, ppo, generator)
         memory.clear()
         memory.store(rollout)
-        learned = update(policy, optimizer, memory, config, generator)
+        learned = update(policy, optimizer, memory, ppo, generator)
         schedule.step()
         if config.adaptive_kl:
-            config = replace(config, kl_coef=steering.update(seen["objective/kl"], len(memory)))
+            ppo = replace(ppo, kl_coef=steering.update(seen["objective/kl"], len(memory)))
         metrics.log(iteration, seen | learned, int(rollout.mask.sum()))
     metrics.close()
     checkpoint.save(folder, "ppo", policy, tokenizer, config)
@@ -77,6 +77,11 @@ def load(config, device):
     if reward_tokenizer.bpe.to_str() != tokenizer.bpe.to_str():
         raise UserError(f"{config.reward} was trained with another tokenizer than {config.model}; "
                         "run train_reward.py --model on the same folder")
+    if reward.lm.config.context < lm.config.context:
+        raise UserError(f"{config.reward} has a smaller context than {config.model}; "
+                        "run train_reward.py --model on the same folder")
+    if config.adaptive_kl and not (config.kl_coef and config.kl_horizon >= config.rollout_size):
+        raise UserError("--adaptive-kl needs --kl-coef above 0 and --kl-horizon of a rollout or more")
     lm.bf16 = reward.lm.bf16 = use_bf16(config.precision, device)
     critic = separate_critic(reward, SIGNS[config.target]) if config.separate_critic else None
     policy = ActorCritic(lm, critic, config.temperature).to(device)

@@ -33,7 +33,7 @@ class Config(StageConfig):
     warmup: float = option(0.05, "share of steps in which the learning rate rises", low=0, high=1)
     weight_decay: float = option(0.1, "of AdamW", low=0)
     longest_prompt: int = option(8, "tokens of a text that may be given as its query", low=1)
-    samples: int = option(5, "texts to write at the end", low=0)
+    samples: int = option(5, "texts to write at the end", low=1)
 
 
 def main(config):
@@ -62,9 +62,10 @@ def main(config):
     lm.eval()
     checkpoint.save(folder, "pretrain", lm, tokenizer, config)
     print(held_out_loss(lm, held_out, tokenizer))
-    prompts = data.Prompts(held_out, tokenizer, 1, config.longest_prompt, config.context - 32)
+    length = config.context // 2
+    prompts = data.Prompts(held_out, tokenizer, 1, config.longest_prompt, config.context - length)
     query = prompts.sample(config.samples, generator, device)
-    for given, response in zip(query, generate(lm, query, 32, 0.7, generator=generator)):
+    for given, response in zip(query, generate(lm, query, length, 0.8, generator=generator)):
         print(f"  {tokenizer.decode(given)} |{tokenizer.decode(response)}")
 
 
@@ -77,10 +78,10 @@ def held_out_loss(lm, rows, tokenizer):
     for i in range(0, len(examples), 64):
         query, response = data.tensors(examples[i:i + 64], device=lm.embedding.weight.device)
         nats -= token_logprobs(lm(query, response), response).sum().item()
-    characters = sum(len(row.text) for row in rows)
-    words = sum(len(row.text.split()) for row in rows)
+    texts = [tokenizer.decode(response) for _, response in examples]   # what fits the context
+    characters, words = sum(map(len, texts)), sum(len(text.split()) for text in texts)
     return (f"held-out texts: {nats / tokens:.3f} nats per token, {nats / characters:.3f} "
-            f"per character, perplexity {math.exp(nats / words):.0f} per word")
+            f"per character, perplexity {math.exp(min(nats / words, 700)):.0f} per word")
 
 
 if __name__ == "__main__":

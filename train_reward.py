@@ -38,10 +38,11 @@ def main(config):
     comparisons = data.Comparisons(parts["reward"], tokenizer, lm.config.context)
     held_out = data.Comparisons(parts["prompts"] + parts["test"], tokenizer, lm.config.context)
     groups = comparisons.groups(config.group_size, config.passes, generator)
+    prompts = data.Prompts(parts["prompts"], tokenizer, 1, config.longest_prompt,
+                           lm.config.context - config.response_length)
     train(reward, comparisons, groups, config, folder, generator)
     print(calibration.lines(calibration.report(reward, comparisons, groups, held_out, generator)))
-    pretrained = checkpoint.load_lm(config.model)[0].to(device)
-    normalize(reward, pretrained, parts["prompts"], tokenizer, config, generator)
+    normalize(reward, checkpoint.load_lm(config.model)[0], prompts, config, generator)
     checkpoint.save(folder, "reward", reward, tokenizer, config)
 
 
@@ -74,11 +75,10 @@ def train(reward, comparisons, groups, config, folder, generator):
     reward.eval()
 
 
-def normalize(reward, lm, rows, tokenizer, config, generator):
+def normalize(reward, pretrained, prompts, config, generator):
     """Responses of the untouched pretrained model get scores of mean 0 and standard deviation 1."""
+    lm = pretrained.to(reward.gain.device)
     lm.bf16 = reward.lm.bf16
-    context = lm.config.context - config.response_length
-    prompts = data.Prompts(rows, tokenizer, 1, config.longest_prompt, context)
     query = prompts.sample(config.normalize_samples, generator, reward.gain.device)
     response = generate(lm, query, config.response_length, config.temperature, generator=generator)
     with torch.no_grad():

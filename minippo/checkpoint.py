@@ -28,8 +28,8 @@ def save(folder, stage, model, tokenizer, settings):
     if getattr(model, "critic", None) is not None:   # a RewardModel, perhaps of another size
         about["critic"] = asdict(model.critic.lm.config)
     write_atomically(folder / "tokenizer.json", tokenizer.bpe.to_str().encode())
-    write_atomically(folder / "config.json", json.dumps(about, indent=2).encode())
     save_tensors(folder / "model.pt", model.state_dict())
+    write_atomically(folder / "config.json", json.dumps(about, indent=2).encode())
 
 
 def load_lm(folder):

@@ -78,7 +78,9 @@ def _text(record, name, where):
     # JSON can spell half a character, "\ud800", which no file and no tokenizer can hold
     if not isinstance(text, str) or any("\ud800" <= letter <= "\udfff" for letter in text):
         raise UserError(f"{where}: {name} is not a text but {text!a:.40}; put a text in quotes")
-    return text.strip()
+    if name in TEXT:
+        return text.strip()
+    return text if text.strip() else ""   # between prompt and response the space counts
 
 
 def _number(value, where):

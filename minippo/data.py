@@ -43,12 +43,12 @@ def encode(rows, tokenizer, context, rejected=False):
 
     What does not fit into `context` tokens is cut off at the end.
     """
-    examples, context = [], context - context % WIDTHS   # `tensors` will round up to that
+    examples = []
     for row in rows:
         query = [tokenizer.end] + tokenizer.encode(row.prompt)
         if len(query) >= context:
-            raise UserError(
-                f"the prompt of row {row.id} has {len(query)} tokens; --context is {context}")
+            raise UserError(f"the prompt of row {row.id} has {len(query)} tokens, and room is for "
+                            f"{context - 1}: shorten it, or pretrain with a larger --context")
         response = tokenizer.encode(row.rejected if rejected else row.text) + [tokenizer.end]
         examples.append((query, response[:context - len(query)]))
     return examples
@@ -96,6 +96,9 @@ class Prompts:
         if shortest > longest:
             raise UserError(f"--shortest-prompt {shortest} is longer than "
                             f"--longest-prompt {longest}; swap them")
+        if context < 2 + shortest:
+            raise UserError("--response-length leaves no room for a prompt in the model's context; "
+                            "shorten it, or pretrain with a larger --context")
         self.examples = encode(rows, tokenizer, context)
         self.own = [bool(row.prompt) for row in rows]
         self.shortest, self.longest = shortest, longest

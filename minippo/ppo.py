@@ -21,14 +21,14 @@ class PPOConfig:
                                   "deviations of the score; 0.02 to 0.5", low=0)
     gamma: float = option(1.0, "discount per token; 1 for texts", low=0, high=1)
     lam: float = option(0.95, "of GAE: 0 trusts the critic, 1 the return; 0.9 to 1", low=0, high=1)
-    clip: float = option(0.2, "how far a ratio may usefully move from 1; 0.1 to 0.3", low=0)
-    value_clip: float = option(0.2, "how far a value may usefully move; 0.1 to 0.5", low=0)
+    clip: float = option(0.2, "how far a ratio may usefully move from 1; 0.1 to 0.3", low=0.001)
+    value_clip: float = option(0.2, "how far a value may usefully move; 0.1 to 0.5", low=0.001)
     value_coef: float = option(0.1, "c1: weight of the value loss; 0.5 in games", low=0)
     entropy_coef: float = option(0.0, "c2: weight of the entropy bonus; 0 to 0.01", low=0)
     epochs: int = option(2, "passes over each rollout; 1 to 4", low=1)
     minibatch_size: int = option(64, "episodes per optimizer step", low=1)
     microbatch_size: int = option(64, "episodes per backward pass: same gradient", low=1)
-    max_grad_norm: float = option(1.0, "gradients are scaled down to this norm", low=0)
+    max_grad_norm: float = option(1.0, "gradients are scaled down to this norm; 0 = off", low=0)
     whiten_rewards: bool = option(False, "scale the rewards to deviation 1, keeping their mean")
     missing_end_penalty: float = option(1.0, "a response cut off scores minus this; 0 = off", low=0)
     target_kl: float = option(0.0, "end an update whose KL passes 1.5 times this; 0 = off", low=0)
@@ -98,7 +98,7 @@ def update(policy, optimizer, memory, config, generator=None):
         for minibatch in memory.minibatches(config.minibatch_size, generator):
             optimizer.zero_grad()
             stats = accumulate_gradients(policy, minibatch, config)
-            norm = clip_grad_norm_(policy.parameters(), config.max_grad_norm)
+            norm = clip_grad_norm_(policy.parameters(), config.max_grad_norm or torch.inf)
             stats["ppo/grad_norm"] = norm.item()
             stopped = 0 < 1.5 * config.target_kl < stats["ppo/policy/approxkl"]
             skipped = 0 < config.max_ratio < stats["ppo/policy/ratio"]

@@ -4,6 +4,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from minippo.errors import UserError
 from minippo.tokens import PAD
 
 
@@ -47,11 +48,11 @@ class RewardModel(nn.Module):
     def normalize(self, scores):
         """Set gain and shift so that these scores, (N,), would have mean 0, standard deviation 1.
 
-        Raises   ValueError if there are fewer than two, or if all are equal
+        Raises   UserError if there are fewer than two, or if all are equal
         Source   Ziegler et al. 2019, section 2.2 (arXiv:1909.08593)
         """
         if scores.numel() < 2 or not scores.std(correction=0) > 0:
-            raise ValueError("normalizing needs at least two scores that differ")
+            raise UserError("the scores are all equal or not numbers; train again, lower --lr")
         mean, std = scores.mean(), scores.std(correction=0)
         self.gain.copy_(self.gain / std)
         self.shift.copy_((self.shift - mean) / std)

@@ -18,10 +18,14 @@ def start(config):
     generator = torch.Generator().manual_seed(config.seed)
     parts = data.split(corpora.read(config.data))
     folder = Path(config.out)
+    read = [getattr(config, name) for name in ("model", "reward") if hasattr(config, name)]
+    if folder.resolve() in [Path(name).resolve() for name in read]:
+        raise UserError(f"--out {folder} is also read from; name another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.jsonl").open("a").close()
     except OSError as error:
-        raise UserError(f"--out {folder}: cannot be made ({error.strerror}); "
+        raise UserError(f"--out {folder}: cannot be written ({error.strerror}); "
                         "name another folder") from None
     return device, generator, parts, folder
 

@@ -8,12 +8,14 @@ Shapes: B batch, Q query length, R response length, T tokens in, S tokens attend
 D width, H heads, V vocabulary.
 """
 
+import contextlib
 from dataclasses import dataclass
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from minippo.errors import UserError
 from minippo.tokens import PAD
 
 
@@ -33,7 +35,7 @@ class TransformerConfig:
             known = ", ".join(ARCHITECTURES)
             raise ValueError(f"architecture {self.architecture!r} is none of {known}")
         if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+            raise UserError(f"--width {self.width} is not a multiple of --heads {self.heads}")
         if not 0 <= self.end < self.vocab_size:
             raise ValueError(f"end token {self.end} is outside the vocabulary of {self.vocab_size}")
 
@@ -76,7 +78,7 @@ class LanguageModel(nn.Module):
         """
         length = tokens.shape[1]
         real = tokens != PAD if cache is None else cache.real_so_far(tokens)   # (B, S)
-        self.check_length(real.shape[1])
+        self.check_length(real)
         mask = causal_mask(real, length)
         cross_mask = None if encoded is None else encoded.mask
         with self.autocast():
@@ -86,11 +88,11 @@ class LanguageModel(nn.Module):
                 x = block(x, mask, cache and cache.layers[i], keys_values, cross_mask)
             return self.norm(x)
 
-    def check_length(self, length):
-        """ValueError if there are fewer positions than tokens in a row."""
-        if length > self.config.context:
-            raise ValueError(f"{length} tokens do not fit into the context of "
-                             f"{self.config.context}")
+    def check_length(self, real):
+        """ValueError if a row of the mask (B, S) has more tokens than there are positions."""
+        context = self.config.context
+        if real.shape[1] > context and (longest := int(real.sum(1).max())) > context:
+            raise ValueError(f"{longest} tokens do not fit into the context of {context}")
 
     def embed(self, tokens, count):
         """Embeddings of tokens (B, T) and positions; count (B, T) real ones so far, itself too."""
@@ -119,7 +121,8 @@ class LanguageModel(nn.Module):
 
     def autocast(self):
         """Context in which matrix products run in bfloat16, if this model asks for it."""
-        return torch.autocast(self.embedding.weight.device.type, torch.bfloat16, enabled=self.bf16)
+        device = self.embedding.weight.device.type
+        return torch.autocast(device, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
 
 
 class Decoder(LanguageModel):
@@ -145,8 +148,8 @@ class Seq2Seq(LanguageModel):
 
     def context(self, query):
         """(B, Q) -> end tokens (B, 1), the query Encoded."""
-        self.check_length(query.shape[1])
         real = query != PAD                                                      # (B, Q)
+        self.check_length(real)
         visible = real[:, None, None, :]
         mask = visible | torch.eye(query.shape[1], dtype=torch.bool, device=query.device)
         with self.autocast():

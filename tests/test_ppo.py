@@ -83,21 +83,32 @@ def judged(config=CONFIG):
                    replace(config, missing_end_penalty=1.0))
 
 
-def test_d08_a_response_without_an_end_loses_the_penalty_at_its_last_token():
+def test_d08_a_response_without_an_end_scores_minus_the_penalty_whatever_it_says():
     rollout, stats = judged()
-    # log pi - log pi_ref = (0.5, 0) and (0, 1, 0.5); scores 2 and 3 - 1
-    assert torch.allclose(rollout.rewards, torch.tensor([[-0.05, 2.0, 0.0], [0.0, -0.1, 1.95]]))
+    # log pi - log pi_ref = (0.5, 0) and (0, 1, 0.5); scores 2, and -1 in the place of 3
+    assert torch.allclose(rollout.rewards, torch.tensor([[-0.05, 2.0, 0.0], [0.0, -0.1, -1.05]]))
     assert stats["objective/scores"] == 2.5   # as judged, without the penalty
+
+
+def test_d08_without_a_penalty_the_score_stands():
+    score = torch.tensor([2.0, 3.0])
+    rollout, _ = collect(POLICY, REFERENCE, lambda query, response: score, QUERY, CONFIG)
+    assert torch.allclose(rollout.rewards, torch.tensor([[-0.05, 2.0, 0.0], [0.0, -0.1, 2.95]]))
+
+
+def test_a_score_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"score gave \(2, 1\) for 2 responses"):
+        collect(POLICY, REFERENCE, lambda query, response: torch.ones(2, 1), QUERY, CONFIG)
 
 
 def test_d27_returns_are_advantages_and_values_before_whitening():
     rollout, _ = judged()
     # advantages: 2 - 1 = 1, before it -0.05 + 0.95 = 0.9;
-    # 1.95 - 0.5 = 1.45, -0.1 + 1.3775 = 1.2775, 1.213625
-    returns = torch.tensor([[1.9, 2.0, 0.0], [1.713625, 1.7775, 1.95]])
+    # -1.05 - 0.5 = -1.55, -0.1 + 0.95 (-1.55) = -1.5725, 0.95 (-1.5725) = -1.493875
+    returns = torch.tensor([[1.9, 2.0, 0.0], [-0.993875, -1.0725, -1.05]])
     assert torch.allclose(rollout.returns, returns)
-    # whitened: mean 1.168225, variance 0.0387287, deviation 0.196796 of five; 0 at PAD
-    expected = torch.tensor([[-1.36296, -0.85482, 0.0], [0.23070, 0.55527, 1.43181]])
+    # whitened: mean -0.543275, variance 1.488236, deviation 1.219933 of five; 0 at PAD
+    expected = torch.tensor([[1.18308, 1.26505, 0.0], [-0.77922, -0.84367, -0.82523]])
     assert torch.allclose(rollout.advantages, expected, atol=1e-4)
 
 
@@ -107,9 +118,9 @@ def test_d23_kl_is_logged_per_response_and_the_other_figures_by_hand():
         "objective/kl": 1.0,            # sums 0.5 and 1.5; a mean over tokens would be 0.4
         "objective/scores_std": 0.5,
         "objective/entropy": 1.75,      # Scripted gives its values as entropies: (2 + 1.5) / 2
-        "objective/rlhf_reward": 1.9,   # rows sum to 2 - 0.1 * 0.5 and 2 - 0.1 * 1.5
+        "objective/rlhf_reward": 0.4,   # rows sum to 2 - 0.1 * 0.5 and -1 - 0.1 * 1.5
         "objective/kl_coef": 0.1,
-        "ppo/returns/mean": 1.868225,   # 9.341125 / 5
+        "ppo/returns/mean": 0.156725,   # 0.783625 / 5
         "ppo/val/mean": 0.7,            # 3.5 / 5
         "tokens/responses_len_mean": 2.5,
         "tokens/ended": 0.5,
@@ -120,9 +131,9 @@ def test_d23_kl_is_logged_per_response_and_the_other_figures_by_hand():
 def test_d24_whitened_rewards_are_off_by_default_and_keep_mean_and_pads():
     assert PPOConfig().whiten_rewards is False
     rewards = judged(replace(CONFIG, whiten_rewards=True))[0].rewards
-    # (-0.05, 2, 0, -0.1, 1.95): mean 0.76, variance 0.9854; (2 - 0.76) / 0.99267 + 0.76
-    assert rewards[0, 1].item() == pytest.approx(2.00916, abs=1e-4)
-    assert rewards.sum().item() / 5 == pytest.approx(0.76) and rewards[0, 2] == 0
+    # (-0.05, 2, 0, -0.1, -1.05): mean 0.16, variance 0.9974; (2 - 0.16) / 0.99870 + 0.16
+    assert rewards[0, 1].item() == pytest.approx(2.00240, abs=1e-4)
+    assert rewards.sum().item() / 5 == pytest.approx(0.16) and rewards[0, 2] == 0
 
 
 def test_d06_the_policy_trained_is_the_policy_sampled(lm, query):

@@ -74,5 +74,5 @@ def test_d42_a_seed_fixes_initialisation_draws_and_parts(tmp_path):
 
 def test_an_output_folder_that_cannot_be_made_is_a_user_s_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="cannot be made"):
+    with pytest.raises(UserError, match="cannot be written"):
         start(StageConfig(device="cpu", data="toy", out=str(tmp_path / "file")))
