@@ -38,4 +38,5 @@ def main(config):
     generator = torch.Generator().manual_seed(config.seed)
     for row in generate(lm, query, config.length, config.temperature,
                         config.top_k, config.top_p, generator):
-        print((config.prompt + tokenizer.decode(row)).replace("\n", "\\n"))   # a line a text
+        text = config.prompt + tokenizer.decode(row)
+        print("\\n".join(text.splitlines()))   # a line a text
