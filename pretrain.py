@@ -39,7 +39,8 @@ class Config(StageConfig):
 def main(config):
     device, generator, parts, folder = start(config)
     training, held_out = parts["reward"] + parts["judge"], parts["prompts"] + parts["test"]
-    tokenizer = Tokenizer.train((f"{row.prompt}{row.text}" for row in training), config.vocab_size)
+    texts = (text for row in training for text in (row.prompt + row.text, row.rejected) if text)
+    tokenizer = Tokenizer.train(texts, config.vocab_size)
     lm = build(TransformerConfig(
         tokenizer.vocab_size, tokenizer.end, config.architecture, config.width, config.heads,
         config.layers, config.context, config.dropout)).to(device)

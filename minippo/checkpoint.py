@@ -50,25 +50,38 @@ def load_policy(folder):
     return _load(folder, make, "ppo")
 
 
+def read_config(folder):
+    """What a stage's config.json says, a dict; UserError if it is missing or damaged."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise UserError(f"{folder}: no trained model here (no config.json); "
+                        "run the stage before, or give its --out")
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        SCRIPTS[about["stage"]], dict(about["model"]), dict(about["settings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder, error) from None
+    return about
+
+
+def _damaged(folder, error):
+    return UserError(f"{Path(folder) / 'config.json'}: damaged ({error}); run the stage again")
+
+
 def _lm(config):
     return build(TransformerConfig(**config))
 
 
 def _load(folder, make, wanted=None):
     """make(what config.json says) with its weights, and its Tokenizer. wanted: its stage."""
-    folder, path = Path(folder), Path(folder) / "config.json"
-    if not path.is_file():
-        raise UserError(f"{folder}: no trained model here (no config.json); "
-                        "run the stage before, or give its --out")
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        script = SCRIPTS[about["stage"]]
-        model = make(about) if wanted in (None, about["stage"]) else None
-    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RuntimeError) as error:
-        raise UserError(f"{path}: damaged ({error}); run the stage again") from None
-    if model is None:
-        needed = SCRIPTS[wanted]
+    folder, about = Path(folder), read_config(folder)
+    script, needed = SCRIPTS[about["stage"]], SCRIPTS[wanted or about["stage"]]
+    if script != needed:
         raise UserError(f"{folder}: holds the model of {script}; needed is one of {needed}")
+    try:
+        model = make(about)
+    except (ValueError, KeyError, TypeError, ArithmeticError, RuntimeError) as error:
+        raise _damaged(folder, error) from None
     tokenizer, weights = Tokenizer.load(folder), load_tensors(folder / "model.pt")
     if any(getattr(tokenizer, key) != about["model"][key] for key in ("vocab_size", "end")):
         raise UserError(f"{folder / 'tokenizer.json'}: not the tokenizer of this model; "

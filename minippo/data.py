@@ -158,9 +158,12 @@ class Comparisons:
         return found
 
     def fresh_pairs(self, count, generator):
-        """About `count` random comparisons, untied: chosen, rejected, (P,) indices of examples."""
+        """All given pairs, or about `count` random ones of rated texts, untied.
+
+        Returns  chosen, rejected: (P,) indices of examples
+        """
         if self.given:
-            first = torch.randint(len(self.given), (count,), generator=generator)
+            first = torch.arange(len(self.given))
             return first, first + len(self.given)
         pair = torch.randint(len(self.rated), (2, count), generator=generator)
         votes = torch.stack([self.one_vote(side, generator) for side in pair])

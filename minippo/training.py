@@ -1,12 +1,13 @@
 """What all three stages do around their loops."""
 
+import sys
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from minippo import corpora, data
+from minippo import checkpoint, corpora, data
 from minippo.errors import UserError
 from minippo.tokens import PAD
 
@@ -14,6 +15,11 @@ from minippo.tokens import PAD
 def start(config):
     """From a config: device, CPU generator of every random choice, rows by part, output folder."""
     device = pick_device(config.device)
+    if hasattr(config, "model"):
+        before = checkpoint.read_config(config.model)["settings"].get("data")
+        if before != config.data:
+            print(f"note: {config.model} was trained on --data {before}, not on {config.data}",
+                  file=sys.stderr)
     torch.manual_seed(config.seed)  # for initialisation and dropout
     generator = torch.Generator().manual_seed(config.seed)
     parts = data.split(corpora.read(config.data))
