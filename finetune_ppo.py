@@ -81,7 +81,7 @@ def load(config, device):
         raise UserError(f"{config.reward} has a smaller context than {config.model}; "
                         "run train_reward.py --model on the same folder")
     if config.adaptive_kl and not (config.kl_coef and config.kl_horizon >= config.rollout_size):
-        raise UserError("--adaptive-kl needs --kl-coef above 0 and --kl-horizon of a rollout or more")
+        raise UserError("--adaptive-kl needs --kl-coef above 0 and --kl-horizon at least a rollout")
     lm.bf16 = reward.lm.bf16 = use_bf16(config.precision, device)
     critic = separate_critic(reward, SIGNS[config.target]) if config.separate_critic else None
     policy = ActorCritic(lm, critic, config.temperature).to(device)

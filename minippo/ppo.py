@@ -64,7 +64,8 @@ def collect(policy, reference, score, query, config, generator=None):
     advantages, returns = gae(rewards, values, config.gamma, config.lam)
     rollout = Rollout(query, response, mask, logprobs, reference_logprobs, values, rewards,
                       whiten(advantages, mask), returns)
-    return rollout, describe(rollout, scores, entropy, ended) | {"objective/kl_coef": config.kl_coef}
+    stats = describe(rollout, scores, entropy, ended)
+    return rollout, stats | {"objective/kl_coef": config.kl_coef}
 
 
 def describe(rollout, scores, entropy, ended):
