@@ -102,6 +102,16 @@ def test_d06_temperature_divides_the_logits_of_log_probs_and_entropy(lm, query, 
     assert spread[0, 0].item() == pytest.approx(2.3114, abs=1e-4)   # 3/13 * 1.4663 + 10/13 * 2.5649
 
 
+def test_d41_the_temperature_divides_float32_logits_whatever_the_model_runs_in(lm, query):
+    logits = torch.tensor([1.0, 0.0], dtype=torch.bfloat16)
+    lm.logits = lambda states: logits.expand(*states.shape[:-1], -1)
+    logprobs, _, spread = ActorCritic(lm, temperature=0.7)(query, torch.zeros(3, 1).long())
+    # 1 / 0.7 = 1.428571: -ln(1 + e^-1.428571); in bfloat16 1.4296875, which gives -0.214614
+    assert logprobs[0].item() == pytest.approx(-0.214830, abs=1e-5)
+    # p = 0.806679: -p ln p - (1 - p) ln(1 - p), ln(1 - p) = -0.214830 - 1.428571
+    assert spread[0].item() == pytest.approx(0.491003, abs=1e-5)
+
+
 def test_d06_the_policy_samples_at_its_own_temperature(lm):
     logits = torch.tensor([9., 1.]).log()
     lm.logits = lambda states: logits.expand(*states.shape[:-1], -1)
@@ -143,6 +153,15 @@ def test_d37_a_separate_critic_starts_as_the_reward_model_s_score_of_every_prefi
     values = ActorCritic(lm, reward)(query, response)[1]
     prefixes = torch.stack([reward(query, response[:, :t]) for t in range(4)], 1)   # (B, R)
     assert close(values, prefixes.masked_fill(response == PAD, 0))
+
+
+def test_d37_values_teach_the_shared_trunk_and_a_separate_critic_alone(policy, query, response):
+    policy(query, response)[1].sum().backward()
+    learnt = [p.grad is not None and p.grad.any().item() for p in policy.lm.parameters()]
+    if policy.critic is None:
+        assert any(learnt) and policy.value_head.weight.grad.any()
+    else:
+        assert not any(learnt) and policy.critic.head.weight.grad.any()
 
 
 def test_d38_dropout_is_off_in_a_frozen_copy(query, response):

@@ -254,6 +254,16 @@ def test_d30_the_total_loss_and_its_figures_by_hand():
     assert {name: x.item() for name, x in stats.items()} == pytest.approx(expected, abs=1e-6)
 
 
+def test_d30_the_ratio_and_the_value_clip_begin_at_the_policy_that_sampled():
+    rollout = replace(rollout_of([1]), logprobs=torch.tensor([[-1.0]]),
+                      reference_logprobs=torch.tensor([[-3.0]]), returns=torch.tensor([[0.6]]))
+    outputs = torch.tensor([[-1.0]]), torch.tensor([[0.5]]), torch.zeros(1, 1)
+    _, stats = ppo_loss(lambda query, response: outputs, rollout, CONFIG)
+    assert stats["ppo/policy/ratio"] == 1 and stats["ppo/policy/approxkl"] == 0   # not e^2, 2
+    # the value began at 0: max(0.1^2, (0.2 - 0.6)^2) / 2; from 0.5 on it would be 0.005
+    assert stats["ppo/loss/value"].item() == pytest.approx(0.08)
+
+
 def test_d30_entropy_of_a_categorical():
     # 0.5, 0.25, 0.25 (logits shifted by 3): 0.5 ln 2 + 0.5 ln 4 = 1.5 ln 2
     assert entropy(torch.tensor([0.5, 0.25, 0.25]).log() + 3).item() == pytest.approx(1.0397208)
@@ -317,6 +327,8 @@ def test_d39_gradients_are_cleared_clipped_before_the_step_and_logged_unclipped(
     assert weight == pytest.approx(3.0) and stats["ppo/grad_norm"] == pytest.approx(3.0)
     weight, stats = one_step(0.0, replace(CONFIG, max_grad_norm=0.5), advantage=3.0)
     assert weight == pytest.approx(0.5, abs=1e-4) and stats["ppo/grad_norm"] == pytest.approx(3.0)
+    weight, stats = one_step(0.0, replace(CONFIG, max_grad_norm=0.0), advantage=3.0)   # off
+    assert weight == pytest.approx(3.0) and stats["ppo/grad_norm"] == pytest.approx(3.0)
 
 
 def test_d39_each_minibatch_starts_from_no_gradient():

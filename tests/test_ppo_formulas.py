@@ -151,6 +151,7 @@ def test_d27_advantages_are_whitened_over_real_tokens_with_the_mean_removed():
     whitened = whiten(tensor([1.0, 3.0], [5.0, 1000.0]), ones(2, 1))
     # (1, 3, 5): mean 3, variance 8/3; 2 / sqrt(8/3)
     assert close(whitened[ones(2, 1)], -1.224745, 0.0, 1.224745)
+    assert whitened[1, 1] == 0   # a pad, whatever stood there
 
 
 # ---------------------------------------------------------------- losses

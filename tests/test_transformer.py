@@ -304,3 +304,18 @@ def test_dropout_is_off_in_evaluation(query, response):
     lm = build(TransformerConfig(11, 0, width=16, heads=2, layers=2, dropout=0.5))
     assert not torch.equal(lm.train()(query, response), lm(query, response))
     assert torch.equal(lm.eval()(query, response), lm(query, response))
+
+
+def test_the_head_is_the_embedding_and_both_learn(lm):
+    unit = torch.eye(16)   # logit v of unit vector i is row v, column i of the embedding
+    assert torch.equal(lm.logits(unit), lm.embedding.weight.T)
+    lm.logits(torch.full((1, 16), 2.0)).sum().backward()
+    assert (lm.embedding.weight.grad == 2).all()   # d logit v / d row v = the state
+
+
+def test_every_layer_of_a_seq2seq_has_its_own_view_of_the_query(query, response):
+    lm = build(TransformerConfig(11, 0, "seq2seq", width=16, heads=2, layers=3)).eval()
+    for block in lm.blocks:
+        before = logits(lm, query, response)
+        nn.init.normal_(block.cross.key_value.weight)
+        assert not same(before, logits(lm, query, response))

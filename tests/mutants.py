@@ -1,0 +1,179 @@
+"""Faults, one at a time, in a copy of the project: each must make a test fail.
+
+    python -m tests.mutants                    all of them; status 1 if one survives
+    python -m tests.mutants --only NAME ...    some of them
+    python -m tests.mutants --list             their names, files and lines
+
+A test suite is as good as the faults it finds; these are in faults.py. A fault meets the tests
+named beside it; if they let it live, the whole suite (without the tests marked slow).
+For Linux and macOS.
+"""
+
+import argparse
+import itertools
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.faults import FAULTS
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("minippo", "tests", "docs", "README.md", "pyproject.toml", "*.py")
+LIMIT = 100   # seconds for a fault's own tests; ten times as many for the whole suite
+
+os.environ["OMP_NUM_THREADS"] = "1"
+FORKS = multiprocessing.get_context("forkserver")   # a process a trial: torch is imported once
+FORKS.set_forkserver_preload(["torch", "torch._dynamo", "tokenizers", "hypothesis", "pytest"])
+
+
+class Mutant(NamedTuple):
+    name: str
+    file: str     # relative to the root, like the tests
+    old: str
+    new: str
+    tests: list   # arguments of pytest
+
+
+def parsed(faults):
+    """The list as Mutants."""
+    found = []
+    for file, tests, lines in faults:
+        for line in lines.strip().splitlines():
+            name, _, change = line.strip().partition(": ")
+            old, _, new = change.partition("=>")
+            found.append(Mutant(name, file, old.strip(), new.strip(), tests.split()))
+    return found
+
+
+MUTANTS = parsed(FAULTS)
+
+
+def mutated(root, mutant):
+    """The file's text with the fault in it. ValueError unless its place is found exactly once."""
+    text = (root / mutant.file).read_text(encoding="utf-8")
+    if (times := text.count(mutant.old)) != 1:
+        raise ValueError(f"{mutant.name}: {mutant.old!r} occurs {times} times in {mutant.file}")
+    return text.replace(mutant.old, mutant.new)
+
+
+def trial(root, mutant, tests, limit):
+    """Run tests on a copy of the project with the fault in it; mutant None: without any.
+
+    Returns  the test that failed, or "time limit"; None if all passed
+    Raises   RuntimeError if the tests could not be run
+    """
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        folder = Path(folder)
+        for path in (path for pattern in COPIED for path in root.glob(pattern)):
+            if path.is_dir():
+                shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns(
+                    "__pycache__", "test_mutants.py"))   # it sees every fault, and tests none
+            else:
+                shutil.copy(path, folder)
+        if mutant:
+            (folder / mutant.file).write_text(mutated(root, mutant), encoding="utf-8")
+        return first_failure(folder, tests, limit)
+
+
+def first_failure(folder, tests, limit):
+    """What `trial` returns and raises."""
+    process = FORKS.Process(target=run_pytest, args=(folder, tests))
+    process.start()
+    try:
+        process.join(limit)
+    finally:
+        if late := process.is_alive():
+            os.killpg(process.pid, signal.SIGKILL)   # and what the tests have started
+            process.join()
+    if late:
+        return "time limit"
+    output = (folder / "output").read_text(encoding="utf-8")
+    if process.exitcode not in (0, 1, 2):   # 2: a file of tests could not be imported
+        raise RuntimeError(f"pytest ended with status {process.exitcode}:\n{output}")
+    found = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
+    return (found[1] if found else output.strip()) if process.exitcode else None
+
+
+def run_pytest(folder, tests):
+    """What a process of its own does: run tests in a folder, all output into a file there."""
+    os.setsid()
+    os.chdir(folder)
+    with open("output", "wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.path.insert(0, str(folder))
+    import pytest
+    sys.exit(pytest.main(["-x", "-q", "-m", "not slow", "--tb=no", "-rfE",
+                          "-p", "no:cacheprovider", *tests]))
+
+
+def hunt(root, mutants, jobs, limit, say):
+    """Try every mutant on its own tests, and those that live on the whole suite; the survivors.
+
+    say(mutant, killer)   is called for each as it is known; killer None: it survived
+    Raises                RuntimeError if a test fails without any fault
+    """
+    alive = mutants
+    for whole in (False, True):
+        files = {x for mutant in alive for x in mutant.tests if x.endswith(".py")}
+        every, seconds = (["tests"], 10 * limit) if whole else (sorted(files), limit)
+        if alive and (broken := trial(root, None, every, 10 * limit)):
+            raise RuntimeError(f"{broken} fails without any fault: mend that first")
+        with ThreadPoolExecutor(jobs) as pool:
+            killers = pool.map(
+                lambda m: trial(root, m, every if whole else m.tests, seconds), alive)
+            left = []
+            for mutant, killer in zip(alive, killers):
+                if killer is None:
+                    left.append(mutant)
+                if killer or whole:
+                    say(mutant, killer)
+        alive = left
+    return alive
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants",
+                                     description="Does every fault make a test fail?")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="faults to try; default: all")
+    parser.add_argument("--list", action="store_true", help="say which faults there are")
+    parser.add_argument("--jobs", type=int, default=1, help="faults to try at the same time")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.only or ()) - {mutant.name for mutant in MUTANTS}:
+        parser.error(f"no such fault: {', '.join(sorted(unknown))} (see --list)")
+    mutants = [m for m in MUTANTS if not options.only or m.name in options.only]
+    if options.list:
+        for m in mutants:
+            print(f"{m.name}  {m.file}: {m.old}  =>  {m.new}")
+        return 0
+    count, begin = itertools.count(1), time.monotonic()
+
+    def say(mutant, killer):
+        line = f"{next(count):>4}/{len(mutants)}  {mutant.name} " + (
+            f"killed by {killer}" if killer else
+            f"SURVIVED in {mutant.file}: {mutant.old}  =>  {mutant.new}")
+        if sys.stdout.isatty():   # the line of a survivor stays
+            print("\r\033[K" + line[:os.get_terminal_size().columns - 1] if killer else
+                  f"\r\033[K{line}\n", end="", flush=True)
+        else:
+            print(line, flush=True)
+
+    try:
+        left = hunt(ROOT, mutants, options.jobs, LIMIT, say)
+    except RuntimeError as error:
+        sys.exit(f"error: {error}")
+    print(f"\n{len(mutants) - len(left)} of {len(mutants)} killed "
+          f"in {time.monotonic() - begin:.0f} seconds")
+    return 1 if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
