@@ -12,6 +12,7 @@ from minippo.memory import PPOMemory
 from minippo.metrics import Metrics
 from minippo.policy import ActorCritic, frozen
 from minippo.ppo import AdaptiveKL, PPOConfig, collect, update
+from minippo.resume import resumable
 from minippo.tools import comparison
 from minippo.training import linear_decay, start, use_bf16
 
@@ -49,25 +50,28 @@ def main(config):
     prompts = data.Prompts(parts["prompts"], tokenizer, config.shortest_prompt,
                            config.longest_prompt, policy.lm.config.context - config.response_length)
     steering = AdaptiveKL(config.kl_coef, config.kl_target, config.kl_horizon)
-    ppo, memory = config, PPOMemory()
-    metrics = Metrics(folder, config.iterations, SHOWN)
+    memory, metrics = PPOMemory(), Metrics(folder, config.iterations, SHOWN)
 
     def score(query, response):
         return sign * reward(query, response)
 
-    for iteration in range(config.iterations):
-        query = prompts.sample(config.rollout_size, generator, device)
-        rollout, seen = collect(policy, reference, score, query, ppo, generator)
-        memory.clear()
-        memory.store(rollout)
-        learned = update(policy, optimizer, memory, ppo, generator)
-        schedule.step()
-        if config.adaptive_kl:
-            ppo = replace(ppo, kl_coef=steering.update(seen["objective/kl"], len(memory)))
-        metrics.log(iteration, seen | learned, int(rollout.mask.sum()))
+    with resumable(config, folder, config.iterations, generator, (parts, reward, policy),
+                   model=policy, optimizer=optimizer, schedule=schedule, steering=steering,
+                   metrics=metrics) as iterations:
+        for iteration in iterations:
+            ppo = replace(config, kl_coef=steering.kl_coef)
+            query = prompts.sample(config.rollout_size, generator, device)
+            rollout, seen = collect(policy, reference, score, query, ppo, generator)
+            memory.clear()
+            memory.store(rollout)
+            learned = update(policy, optimizer, memory, ppo, generator)
+            schedule.step()
+            if config.adaptive_kl:
+                steering.update(seen["objective/kl"], len(memory))
+            metrics.log(iteration, seen | learned, int(rollout.mask.sum()))
     metrics.close()
-    checkpoint.save(folder, "ppo", policy, tokenizer, config)
     print(comparison.report(policy, reference, reward, parts, tokenizer, config, folder))
+    checkpoint.save(folder, "ppo", policy, tokenizer, config)
 
 
 def load(config, device):

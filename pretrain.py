@@ -1,6 +1,5 @@
 """Stage 1: a language model from plain text, by maximum likelihood -> runs/pretrain/"""
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from minippo.config import StageConfig, option, run
 from minippo.generation import generate
 from minippo.metrics import Metrics
 from minippo.policy import token_logprobs
+from minippo.resume import resumable
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD
 from minippo.training import cross_entropy, linear_decay, start, step, use_bf16
@@ -46,28 +46,30 @@ def main(config):
         config.layers, config.context, config.dropout)).to(device)
     lm.bf16 = use_bf16(config.precision, device)
     examples = data.encode(training, tokenizer, config.context)
-    steps = config.passes * math.ceil(len(examples) / config.batch_size)
+    batches = data.batches(examples, config.batch_size, config.passes, generator)
     optimizer = torch.optim.AdamW(lm.parameters(), config.lr, betas=(0.9, 0.95),
                                   weight_decay=config.weight_decay)
-    schedule = linear_decay(optimizer, steps, config.warmup)
-    metrics = Metrics(folder, steps, {"loss": "loss/train"})
-    passes = (data.batches(examples, config.batch_size, generator) for _ in range(config.passes))
-    for iteration, batch in enumerate(itertools.chain.from_iterable(passes)):
-        cut = data.random_cut(config.longest_prompt, generator)
-        query, response = data.tensors(batch, cut, device)
-        loss = cross_entropy(lm(query, response), response)
-        norm = step(lm, optimizer, schedule, loss)
-        stats = {"loss/train": loss.item(), "grad_norm": norm}
-        metrics.log(iteration, stats, int((response != PAD).sum()))
+    schedule = linear_decay(optimizer, len(batches), config.warmup)
+    metrics = Metrics(folder, len(batches), {"loss": "loss/train"})
+    with resumable(config, folder, len(batches), generator, (training, lm), model=lm,
+                   optimizer=optimizer, schedule=schedule, metrics=metrics) as iterations:
+        for iteration in iterations:
+            cut = data.random_cut(config.longest_prompt, generator)
+            batch = [examples[i] for i in batches[iteration]]
+            query, response = data.tensors(batch, cut, device)
+            loss = cross_entropy(lm(query, response), response)
+            norm = step(lm, optimizer, schedule, loss)
+            stats = {"loss/train": loss.item(), "grad_norm": norm}
+            metrics.log(iteration, stats, int((response != PAD).sum()))
     metrics.close()
     lm.eval()
-    checkpoint.save(folder, "pretrain", lm, tokenizer, config)
     print(held_out_loss(lm, held_out, tokenizer))
     length = config.context // 2
     prompts = data.Prompts(held_out, tokenizer, 1, config.longest_prompt, config.context - length)
     query = prompts.sample(config.samples, generator, device)
     for given, response in zip(query, generate(lm, query, length, 0.8, generator=generator)):
         print(f"  {tokenizer.decode(given)} |{tokenizer.decode(response)}")
+    checkpoint.save(folder, "pretrain", lm, tokenizer, config)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from minippo import checkpoint, data
 from minippo.config import StageConfig, option, run
 from minippo.generation import generate
 from minippo.metrics import Metrics
+from minippo.resume import resumable
 from minippo.reward import RewardModel, preference_loss, regression_loss
 from minippo.tokens import PAD
 from minippo.tools import calibration
@@ -55,22 +56,27 @@ def train(reward, comparisons, groups, config, folder, generator):
     schedule = linear_decay(optimizer, len(groups))
     metrics = Metrics(folder, len(groups), {"loss": "loss/train", "accuracy": "accuracy/train"})
     reward.train()
-    for iteration, (texts, chosen, rejected) in enumerate(groups):
-        examples = [comparisons.examples[i] for i in texts]
-        cut = data.random_cut(config.longest_prompt, generator)
-        query, response = data.tensors(examples, cut, device)
-        states = reward.lm.states(query, response)
-        scores = reward.read(states, response)
-        if config.loss == "pairwise":
-            loss = preference_loss(scores[chosen], scores[rejected])
-        else:
-            loss = regression_loss(scores, targets[texts])
-        if config.lm_coef:   # Radford et al. 2018 (GPT), section 3.2
-            loss = loss + config.lm_coef * cross_entropy(reward.lm.logits(states[:, :-1]), response)
-        norm = step(reward, optimizer, schedule, loss)
-        accuracy = (scores[chosen] > scores[rejected]).float().mean().item()
-        stats = {"loss/train": loss.item(), "accuracy/train": accuracy, "grad_norm": norm}
-        metrics.log(iteration, stats, int((response != PAD).sum()))
+    with resumable(config, folder, len(groups), generator, (comparisons.texts, reward),
+                   model=reward, optimizer=optimizer, schedule=schedule,
+                   metrics=metrics) as iterations:
+        for iteration in iterations:
+            texts, chosen, rejected = groups[iteration]
+            examples = [comparisons.examples[i] for i in texts]
+            cut = data.random_cut(config.longest_prompt, generator)
+            query, response = data.tensors(examples, cut, device)
+            states = reward.lm.states(query, response)
+            scores = reward.read(states, response)
+            if config.loss == "pairwise":
+                loss = preference_loss(scores[chosen], scores[rejected])
+            else:
+                loss = regression_loss(scores, targets[texts])
+            if config.lm_coef:   # Radford et al. 2018 (GPT), section 3.2
+                logits = reward.lm.logits(states[:, :-1])
+                loss = loss + config.lm_coef * cross_entropy(logits, response)
+            norm = step(reward, optimizer, schedule, loss)
+            accuracy = (scores[chosen] > scores[rejected]).float().mean().item()
+            stats = {"loss/train": loss.item(), "accuracy/train": accuracy, "grad_norm": norm}
+            metrics.log(iteration, stats, int((response != PAD).sum()))
     metrics.close()
     reward.eval()
 

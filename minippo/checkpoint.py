@@ -1,35 +1,56 @@
 """A stage's folder: config.json, tokenizer.json, model.pt. Reading one never runs code from it."""
 
+import io
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
+from minippo.config import settings
 from minippo.errors import UserError
+from minippo.files import write_atomically
 from minippo.policy import ActorCritic
 from minippo.reward import RewardModel
 from minippo.tokenizer import Tokenizer
 from minippo.transformer import TransformerConfig, build
 
+FILES = ("config.json", "state.pt", "model.pt", "tokenizer.json", "comparison.json")
 SCRIPTS = {"pretrain": "pretrain.py", "reward": "train_reward.py", "ppo": "finetune_ppo.py"}
 
 
-def save(folder, stage, model, tokenizer, settings):
-    """Write a finished stage.
+def save(folder, stage, model, tokenizer, config):
+    """Write a finished stage: config.json last, then away with the state of the training.
 
-    model      LanguageModel, RewardModel or ActorCritic
-    settings   the script's config, a dataclass: kept for the reader
+    model    LanguageModel, RewardModel or ActorCritic
+    config   the script's, a dataclass: kept for the reader
     """
     folder = Path(folder)
     lm = getattr(model, "lm", model)
-    about = {"stage": stage, "model": asdict(lm.config), "settings": asdict(settings)}
+    about = {"stage": stage, "model": asdict(lm.config), "settings": settings(config)}
     if getattr(model, "critic", None) is not None:   # a RewardModel, perhaps of another size
         about["critic"] = asdict(model.critic.lm.config)
-    write_atomically(folder / "tokenizer.json", tokenizer.bpe.to_str().encode())
+    tokenizer.save(folder)
     save_tensors(folder / "model.pt", model.state_dict())
     write_atomically(folder / "config.json", json.dumps(about, indent=2).encode())
+    (folder / "state.pt").unlink(missing_ok=True)
+
+
+def clear(folder):
+    """Delete the run that a folder holds, and nothing else. (Its metrics are cut by `Metrics`.)"""
+    for name in FILES:
+        (Path(folder) / name).unlink(missing_ok=True)
+
+
+def check_settings(path, old, new):
+    """UserError naming what differs between a run's settings and those asked for now, two dicts."""
+    if not isinstance(old, dict) or old.keys() != new.keys():
+        raise UserError(f"{path}: a run of another script or version; begin again with --overwrite")
+    differing = [f"--{name.replace('_', '-')} was {old[name]}, now {new[name]}"
+                 for name in new if old[name] != new[name]]
+    if differing:
+        raise UserError(f"{path}: a run with other settings ({'; '.join(differing)}); "
+                        "give the same to go on, or begin again with --overwrite")
 
 
 def load_lm(folder):
@@ -115,23 +136,6 @@ def load_tensors(path):
 
 def save_tensors(path, tensors):
     """torch.save, atomically."""
-    temporary = _temporary(path)
-    torch.save(tensors, temporary)
-    _put_in_place(temporary, path)
-
-
-def write_atomically(path, content):
-    """Bytes to a file that is, at every moment, either the old one or the new one, whole."""
-    temporary = _temporary(path)
-    temporary.write_bytes(content)
-    _put_in_place(temporary, path)
-
-
-def _temporary(path):
-    return Path(f"{path}.part")
-
-
-def _put_in_place(temporary, path):
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    content = io.BytesIO()
+    torch.save(tensors, content)
+    write_atomically(path, content.getbuffer())

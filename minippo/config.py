@@ -1,10 +1,12 @@
 """A dataclass is the command line: each field is a flag, its default, its help and its range."""
 
 import argparse
+import signal
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 
 from minippo.errors import UserError
+from minippo.finite import NonFiniteError
 
 
 def option(default, help, low=None, high=None, choices=None):
@@ -28,6 +30,15 @@ class StageConfig(DeviceConfig):
     out: str = option("", "folder to write")
     data: str = option("movies", "movies (rated snippets, fetched once), toy (made here), "
                                  "or your own file or folder")
+    resume: bool = option(False, "go on where a run was stopped; without one, begin")
+    overwrite: bool = option(False, "delete the run that --out holds, and begin again")
+    save_every: float = option(60.0, "seconds between two savings of the whole state", low=0)
+
+
+def settings(config):
+    """What makes a run the run it is, a dict: all flags but where and how it is kept."""
+    kept = ("out", "resume", "overwrite", "save_every")
+    return {name: value for name, value in asdict(config).items() if name not in kept}
 
 
 def parse(config_class, description, arguments=None, prog=None):
@@ -59,13 +70,21 @@ def within(kind, low, high):
 
 
 def run(main, config_class, description, arguments=None, prog=None):
-    """Run a script: a user's mistake is one line on stderr and status 2, never a traceback."""
+    """Run a script: whatever a user can cause is one line on stderr, never a traceback.
+
+    Exit status  2 for a mistake, 3 for numbers that are not finite, 130 for Ctrl-C and SIGTERM
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)   # as Ctrl-C
     try:
         main(parse(config_class, description, arguments, prog))
     except UserError as error:
         sys.exit(complain(error))
+    except NonFiniteError as error:
+        sys.exit(complain(error, status=3))
+    except KeyboardInterrupt:
+        sys.exit(complain("stopped; the same command with --resume goes on", status=130))
 
 
-def complain(message):
+def complain(message, status=2):
     print("error:", " ".join(str(message).split()), file=sys.stderr)
-    return 2
+    return status

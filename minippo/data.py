@@ -73,16 +73,19 @@ def random_cut(longest, generator):
     return 0 if whole < 0.5 else 1 + int(length * longest)
 
 
-def batches(examples, size, generator):
-    """One pass over all examples in random batches (lists) of alike length: less padding."""
-    order = torch.randperm(len(examples), generator=generator).tolist()
-    pool = 16 * size
-    groups = []
-    for start in range(0, len(order), pool):
-        alike = sorted(order[start:start + pool], key=lambda i: sum(map(len, examples[i])))
-        groups += [alike[i:i + size] for i in range(0, len(alike), size)]
-    for i in torch.randperm(len(groups), generator=generator).tolist():
-        yield [examples[j] for j in groups[i]]
+def batches(examples, size, passes, generator):
+    """`passes` times over all examples in random batches of alike length (less padding).
+
+    Returns  a list of lists of indices
+    """
+    found = []
+    for _ in range(passes):
+        groups = []
+        for pool in torch.randperm(len(examples), generator=generator).split(16 * size):
+            alike = sorted(pool.tolist(), key=lambda i: sum(map(len, examples[i])))
+            groups += [alike[i:i + size] for i in range(0, len(alike), size)]
+        found += [groups[i] for i in torch.randperm(len(groups), generator=generator).tolist()]
+    return found
 
 
 class Prompts:

@@ -7,9 +7,9 @@ at PAD. Policy, reference and score come in as anything with the right call.
 from dataclasses import dataclass
 
 import torch
-from torch.nn.utils import clip_grad_norm_
 
 from minippo.config import option
+from minippo.finite import check_finite, clip_gradients
 from minippo.memory import Rollout
 from minippo.tokens import PAD
 
@@ -44,6 +44,7 @@ def collect(policy, reference, score, query, config, generator=None):
     score               (query, response) -> (B,)
     query               (B, Q), PAD on the left
     Returns             a Rollout; a dict of statistics
+    Raises              NonFiniteError; ValueError if the score has another shape
     """
     response = policy.generate(query, config.response_length, generator)
     mask = response != PAD
@@ -54,6 +55,8 @@ def collect(policy, reference, score, query, config, generator=None):
     ended = (response == policy.end).any(1)
     if scores.shape != ended.shape:
         raise ValueError(f"score gave {tuple(scores.shape)} for {len(ended)} responses")
+    check_finite("rollout: ", logprobs=logprobs, reference_logprobs=reference_logprobs,
+                 values=values, scores=scores)
 
     judged = scores
     if config.missing_end_penalty:   # a score of half a text means nothing: none is given
@@ -92,6 +95,7 @@ def update(policy, optimizer, memory, config, generator=None):
     policy      (query, response) -> logprobs, values, entropy; the one that collected
     optimizer   over the policy's parameters
     Returns     a dict of statistics, means over the minibatches
+    Raises      NonFiniteError before the step that a loss or gradient would spoil
     Source      Schulman et al. 2017, algorithm 1 (arXiv:1707.06347)
     """
     steps = []
@@ -99,11 +103,15 @@ def update(policy, optimizer, memory, config, generator=None):
         for minibatch in memory.minibatches(config.minibatch_size, generator):
             optimizer.zero_grad()
             stats = accumulate_gradients(policy, minibatch, config)
-            norm = clip_grad_norm_(policy.parameters(), config.max_grad_norm or torch.inf)
-            stats["ppo/grad_norm"] = norm.item()
             stopped = 0 < 1.5 * config.target_kl < stats["ppo/policy/approxkl"]
             skipped = 0 < config.max_ratio < stats["ppo/policy/ratio"]
-            steps.append(stats | {"ppo/early_stops": float(stopped), "ppo/skipped": float(skipped)})
+            norm = 0.0
+            if not skipped:
+                where = f"minibatch {len(steps)} of the update: "
+                check_finite(where, **stats)
+                norm = clip_gradients(policy, config.max_grad_norm, where)
+            steps.append(stats | {"ppo/grad_norm": norm, "ppo/early_stops": float(stopped),
+                                  "ppo/skipped": float(skipped)})
             if stopped:
                 return summary(steps)
             if not skipped:
@@ -283,6 +291,12 @@ class AdaptiveKL:
         error = min(max(kl / self.target - 1, -0.2), 0.2)
         self.kl_coef *= 1 + error * episodes / self.horizon
         return self.kl_coef
+
+    def state_dict(self):
+        return {"kl_coef": self.kl_coef}
+
+    def load_state_dict(self, state):
+        self.kl_coef = state["kl_coef"]
 
 
 def kl_estimates(logprobs, reference_logprobs):

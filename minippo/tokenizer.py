@@ -6,6 +6,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from minippo.errors import UserError
+from minippo.files import write_atomically
 
 END = "<|endoftext|>"  # GPT-2's only special token: it begins and ends every text
 
@@ -49,7 +50,7 @@ class Tokenizer:
 
     def save(self, folder):
         """Write `tokenizer.json`, the format of the `tokenizers` library."""
-        (Path(folder) / "tokenizer.json").write_text(self.bpe.to_str(), encoding="utf-8")
+        write_atomically(Path(folder) / "tokenizer.json", self.bpe.to_str().encode())
 
     @classmethod
     def load(cls, folder):

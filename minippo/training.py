@@ -8,12 +8,15 @@ import torch.nn.functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from minippo import checkpoint, corpora, data
+from minippo.config import settings
 from minippo.errors import UserError
+from minippo.finite import check_finite, clip_gradients
 from minippo.tokens import PAD
 
 
 def start(config):
     """From a config: device, CPU generator of every random choice, rows by part, output folder."""
+    folder = claim(config)
     device = pick_device(config.device)
     if hasattr(config, "model"):
         before = checkpoint.read_config(config.model)["settings"].get("data")
@@ -23,10 +26,6 @@ def start(config):
     torch.manual_seed(config.seed)  # for initialisation and dropout
     generator = torch.Generator().manual_seed(config.seed)
     parts = data.split(corpora.read(config.data))
-    folder = Path(config.out)
-    read = [getattr(config, name) for name in ("model", "reward") if hasattr(config, name)]
-    if folder.resolve() in [Path(name).resolve() for name in read]:
-        raise UserError(f"--out {folder} is also read from; name another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "metrics.jsonl").open("a").close()
@@ -34,6 +33,28 @@ def start(config):
         raise UserError(f"--out {folder}: cannot be written ({error.strerror}); "
                         "name another folder") from None
     return device, generator, parts, folder
+
+
+def claim(config):
+    """The folder to write, if this run may; leaves with status 0 if it is finished already."""
+    folder = Path(config.out)
+    read = [getattr(config, name) for name in ("model", "reward") if hasattr(config, name)]
+    if folder.resolve() in [Path(name).resolve() for name in read]:
+        raise UserError(f"--out {folder} is also read from; name another folder")
+    if config.resume and config.overwrite:
+        raise UserError("--resume keeps the run that is there, --overwrite deletes it; give one")
+    stopped = (folder / "state.pt").exists()
+    finished = (folder / "config.json").exists() and not stopped
+    if (stopped or finished) and not (config.resume or config.overwrite):
+        what = "finished" if finished else "stopped"
+        raise UserError(f"--out {folder} holds a {what} run: go on with --resume, "
+                        "delete it with --overwrite, or name another --out")
+    if finished and config.resume:
+        before = checkpoint.read_config(folder)["settings"]
+        checkpoint.check_settings(folder, before, settings(config))
+        print(f"{folder}: finished already")
+        sys.exit(0)
+    return folder
 
 
 def pick_device(name):
@@ -74,10 +95,14 @@ def linear_decay(optimizer, steps, warmup=0.0):
 
 
 def step(model, optimizer, schedule, loss, max_grad_norm=1.0):
-    """One optimizer step on a loss; returns the gradient's norm before clipping."""
+    """One optimizer step on a loss; returns the gradient's norm before clipping.
+
+    Raises   NonFiniteError before anything changes, if the loss or a gradient is not finite
+    """
+    check_finite(loss=loss)
     optimizer.zero_grad()
     loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
+    norm = clip_gradients(model, max_grad_norm)
     optimizer.step()
     schedule.step()
-    return norm.item()
+    return norm

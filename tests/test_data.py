@@ -94,15 +94,19 @@ def test_half_of_the_cuts_are_none_and_the_others_even_from_1_to_the_longest():
 
 def test_a_pass_of_batches_has_every_example_once_beside_others_of_its_length():
     examples = [([END], [i] * i) for i in range(1, 62)]
-    groups = list(batches(examples, 4, seeded()))
+    groups = batches(examples, 4, 1, seeded())
     assert sorted(map(len, groups)) == [1] + [4] * 15
-    assert sorted(len(response) for group in groups for _, response in group) == list(range(1, 62))
-    for group in groups:   # one pool of 16 batches, sorted: neighbours
-        lengths = sorted(len(response) for _, response in group)
-        assert lengths[-1] - lengths[0] == len(group) - 1
-    first = [len(group[0][1]) for group in groups]
-    other = [len(group[0][1]) for group in batches(examples, 4, seeded(1))]
-    assert first != sorted(first) and first != other
+    assert sorted(i for group in groups for i in group) == list(range(61))
+    for group in groups:   # one pool of 16 batches, sorted by length (i + 1): neighbours
+        assert max(group) - min(group) == len(group) - 1
+    assert groups != sorted(groups) and groups != batches(examples, 4, 1, seeded(1))
+
+
+def test_every_pass_of_batches_is_in_another_order():
+    examples = [([END], [i]) for i in range(10)]
+    groups = batches(examples, 5, 2, seeded())
+    assert sorted(groups[0] + groups[1]) == sorted(groups[2] + groups[3]) == list(range(10))
+    assert groups[:2] != groups[2:]
 
 
 # ---------------------------------------------------------------- prompts

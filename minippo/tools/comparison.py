@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from minippo import data
-from minippo.checkpoint import write_atomically
+from minippo.files import write_atomically
 from minippo.tokens import PAD
 from minippo.tools.words import Judge
 

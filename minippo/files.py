@@ -1,0 +1,40 @@
+"""Writing files that a crash cannot halve."""
+
+import os
+from pathlib import Path
+
+from minippo.errors import UserError
+
+
+def write_atomically(path, content):
+    """Bytes to a file that is, at every moment, either the old one or the new one, whole.
+
+    Raises   UserError if the disk is full or the folder cannot be written; the old file stays
+    """
+    temporary = Path(f"{path}.part")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(temporary.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise unwritable(path, error) from None
+
+
+def sync_folder(folder):
+    """Make a renaming last through a power cut, where the system lets folders be opened."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def unwritable(path, error):
+    """The UserError for a file that could not be written."""
+    return UserError(f"{path}: cannot be written ({error.strerror}); make room or name another "
+                     "folder, then go on with --resume: what was saved before is whole")
