@@ -5,7 +5,7 @@ import sys
 
 from minippo.config import complain, run
 
-COMMANDS = ("generate",)
+COMMANDS = ("generate", "overoptimization")
 
 
 def main():
