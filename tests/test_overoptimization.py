@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from itertools import combinations
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -188,7 +189,7 @@ def swept(flags):
 
 @pytest.mark.slow
 def test_a_sweep_measures_every_setting_and_the_reference_is_the_origin(swept):
-    found = json.loads(open(f"{swept.out}/points.json").read())
+    found = json.loads((Path(swept.out) / "points.json").read_text())
     settings = [(p["method"], p["setting"]) for p in found["points"]]
     assert settings == [(BEST, 1), (BEST, 2), (BEST, 8), (PPO, 0.1), (PPO, 0.2)]
     reference, *others = found["points"]
@@ -203,23 +204,24 @@ def test_a_sweep_measures_every_setting_and_the_reference_is_the_origin(swept):
 
 @pytest.mark.slow
 def test_a_sweep_writes_a_table_a_verdict_and_a_figure(swept):
-    text = open(f"{swept.out}/table.md").read()
+    text = (Path(swept.out) / "table.md").read_text()
     assert "| PPO, kl-coef 0.2 |" in text and "| best of 8 |" in text
     assert "best of n: the judge's score " in text and "PPO: the judge's score " in text
     pytest.importorskip("matplotlib")
-    assert open(f"{swept.out}/overoptimization.png", "rb").read(4) == b"\x89PNG"
+    assert (Path(swept.out) / "overoptimization.png").read_bytes()[:4] == b"\x89PNG"
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_used_again_but_not_for_other_flags(swept, monkeypatch):
-    def nothing(*_, **__):
-        raise AssertionError("trained again")
-    monkeypatch.setattr(overoptimization.subprocess, "run", nothing)
-    before = open(f"{swept.out}/points.json").read()
+def test_a_finished_run_is_used_again_but_not_for_other_flags_or_models(swept):
+    model = Path(swept.runs) / "5/kl-0.1/model.pt"
+    before = (Path(swept.out) / "points.json").read_text(), model.stat().st_mtime_ns
     main(Config(**vars(swept)))
-    assert open(f"{swept.out}/points.json").read() == before   # and a seed fixes it all
-    with pytest.raises(UserError, match="kl-0.1: holds a run with other flags; name another"):
+    assert ((Path(swept.out) / "points.json").read_text(), model.stat().st_mtime_ns) == before
+    with pytest.raises(UserError, match="kl-0.1: finetune_ppo.py left with status 2"):
         main(Config(**vars(swept) | {"ppo": "--iterations 2"}))
+    (Path(swept.reward.replace("{seed}", "5")) / "model.pt").touch()
+    with pytest.raises(UserError, match="kl-0.1: holds a run older than .*reward; delete it"):
+        main(Config(**vars(swept)))
 
 
 def test_what_is_missing_is_said_before_anything_runs(flags, tmp_path):

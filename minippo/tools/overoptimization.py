@@ -25,7 +25,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "finetune_ppo.py"
 @dataclass
 class Config:
     out: str = option("runs/overoptimization", "folder for table.md, points.json and the figure")
-    runs: str = option("runs/sweep", "folder for the PPO runs; finished ones are used again")
+    runs: str = option("runs/sweep", "folder for the PPO runs; those already there are kept")
     model: str = option("runs/{seed}/pretrain", "folder of each seed's pretrained model")
     reward: str = option("runs/{seed}/reward", "folder of each seed's reward model")
     data: str = option("movies", "as in the three stages; needs ratings, for the judge")
@@ -89,27 +89,24 @@ def make(folder):
 
 
 def finetune(config, seed, coef):
-    """The folder of a finished run of stage 3: one already there, or run now.
+    """The folder of a finished run of stage 3; it is run, or gone on with, if it is not finished.
 
-    Raises   UserError if the folder holds a run with other flags, or if the run fails
+    Raises   UserError if the folder holds a run of other flags or models, or if the run fails
     """
-    folder = make(Path(config.runs) / str(seed) / f"kl-{coef:g}")
-    inputs = [at(config.model, seed), at(config.reward, seed)]
-    flags = [*config.ppo.split(), "--model", inputs[0], "--reward", inputs[1], "--data",
-             config.data, "--seed", str(seed), "--device", config.device, "--kl-coef", str(coef),
-             "--out", str(folder)]
-    done, record = folder / "comparison.json", folder / "flags.json"
-    if done.is_file():
-        if not record.is_file() or json.loads(record.read_text()) != flags:
-            raise UserError(f"{folder}: holds a run with other flags; name another --runs")
-        if all(done.stat().st_mtime > (Path(x) / "model.pt").stat().st_mtime for x in inputs):
-            return folder
+    folder = Path(config.runs) / str(seed) / f"kl-{coef:g}"
+    model, reward = at(config.model, seed), at(config.reward, seed)
+    done = folder / "config.json"
+    for name in (model, reward):
+        if done.exists() and done.stat().st_mtime < (Path(name) / "model.pt").stat().st_mtime:
+            raise UserError(f"{folder}: holds a run older than {name}; delete it, "
+                            "or name another --runs")
     if not SCRIPT.is_file():
         raise UserError(f"{SCRIPT} is not there; run this from a clone of the repository")
     say(f"seed {seed}, kl-coef {coef:g}: training")
-    record.write_text(json.dumps(flags))
-    with open(folder / "output.txt", "w") as output:
-        status = subprocess.run([sys.executable, SCRIPT, *flags], stdout=output).returncode
+    flags = ["--resume", "--model", model, "--reward", reward, "--data", config.data,
+             "--seed", str(seed), "--device", config.device, "--kl-coef", str(coef)]
+    command = [sys.executable, SCRIPT, *config.ppo.split(), *flags, "--out", str(folder)]
+    status = subprocess.run(command, stdout=sys.stderr).returncode
     if status:
         raise UserError(f"{folder}: finetune_ppo.py left with status {status}, as said above")
     return folder
