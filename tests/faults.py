@@ -264,8 +264,7 @@ device=query.device) => mask = causal_mask(real, query.shape[1])
         filters_ignored: filtered(logits, top_k, top_p) => logits
         sampled_without_the_seed: generator=generator).to( => ).to(
         searched_from_the_left: right=True => right=False
-        draw_of_the_total: torch.minimum(draw, torch.nextafter(total, torch.zeros_like(total))) \
-=> draw
+        draw_of_half: .to(logits.device) * total => .to(logits.device) * total / 2
         top_k_one_more: min(top_k, logits => min(top_k + 1, logits
         top_k_one_fewer: logits < threshold => logits <= threshold
         top_p_without_the_first: - ordered.softmax(-1)   # => #
@@ -354,8 +353,7 @@ generator=generator).tolist() \
         gap_of_each: (sure[inside].mean() - right[inside].mean()).abs() \
 => (sure[inside] - right[inside]).abs().mean()
         bins_of_signed_margins: (low <= margin.abs()) => (low <= margin)
-        ceiling_of_votes: held_out.ratings(), chosen => held_out.one_vote(torch.arange( \
-len(held_out.texts)), generator), chosen
+        ceiling_of_the_model: held_out.ratings(), chosen => score_all(reward, held_out), chosen
     """),
     ("minippo/tools/comparison.py", "tests/test_comparison.py", """
         distinct_of_all: len(set(runs)) / => len(runs) /

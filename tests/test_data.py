@@ -84,6 +84,12 @@ def test_a_cut_moves_tokens_from_response_to_query_and_changes_no_text():
         assert (query != PAD).sum(1).tolist() == [1 + min(cut, 6), 4 + min(cut, 2), 1]
 
 
+def test_query_and_response_together_have_a_multiple_of_8_columns():
+    for letters, width in ((5, 8), (6, 8), (7, 16), (14, 16), (15, 24)):   # and two ends
+        parts = tensors(encode([Row("1", "x" * letters), Row("2", "y")], TOKENIZER, 32))
+        assert sum(part.shape[1] for part in parts) == width
+
+
 def test_half_of_the_cuts_are_none_and_the_others_even_from_1_to_the_longest():
     generator = seeded()
     counts = Counter(random_cut(4, generator) for _ in range(4000))

@@ -5,7 +5,8 @@ import torch
 
 from minippo.config import StageConfig
 from minippo.errors import UserError
-from minippo.training import linear_decay, pick_device, start, step, use_bf16
+from minippo.tokens import PAD
+from minippo.training import cross_entropy, linear_decay, pick_device, start, step, use_bf16
 
 
 def rates(steps, warmup=0.0):
@@ -33,6 +34,14 @@ def test_d15_the_rate_reaches_0_after_the_last_step_whatever_their_number():
 def test_with_a_warmup_the_rate_rises_to_its_peak_and_falls_to_0():
     assert rates(6, warmup=1 / 3) == pytest.approx([4, 8, 8, 6, 4, 2, 0])
     assert rates(2, warmup=1.0) == pytest.approx([4, 8, 0])
+
+
+def test_the_loss_of_a_language_model_is_the_mean_over_real_tokens():
+    logits = torch.tensor([[[1.0, 3.0], [1.0, 3.0], [1.0, 3.0]]]).log().requires_grad_()
+    loss = cross_entropy(logits, torch.tensor([[1, 0, PAD]]))
+    loss.backward()
+    assert loss.item() == pytest.approx(0.836988, abs=1e-5)   # (ln 4/3 + ln 4) / 2
+    assert (logits.grad[0, :2] != 0).all() and (logits.grad[0, 2] == 0).all()
 
 
 def test_d39_a_step_clears_old_gradients_clips_new_ones_and_returns_the_norm_before():

@@ -188,6 +188,12 @@ def test_a_context_that_is_too_long_is_refused(lm):
         lm.states(one, one.expand(1, 32))
 
 
+def test_d03_the_context_holds_real_tokens_and_pads_take_no_room(lm):
+    query, response = torch.ones(1, 1).long(), torch.ones(1, 31).long()   # 32 fit
+    padded = F.pad(query, (3, 0), value=PAD), F.pad(response, (0, 3), value=PAD)
+    assert same(lm.states(*padded)[:, :32], lm.states(query, response))
+
+
 def test_a_query_that_is_too_long_is_refused(lm):
     with pytest.raises(ValueError, match="do not fit into the context of 32"):
         lm.states(torch.ones(1, 33).long(), torch.ones(1, 1).long())

@@ -30,6 +30,11 @@ def test_bags_are_tf_idf_of_norm_1_and_words_of_one_text_alone_are_ignored():
     assert sorted(weights[3:].tolist()) == pytest.approx([0.335176, 0.942156], abs=1e-5)
 
 
+def test_a_word_twice_in_one_text_is_still_of_one_text_alone():
+    bag = BagOfWords(["a a", "b c", "b b"])
+    assert set(bag.ids) == {"b"} and bag.idf.item() == pytest.approx(1.405465)   # ln(3/2) + 1
+
+
 def right_or_wrong(scores):
     return F.binary_cross_entropy_with_logits(scores, LABELS)
 
@@ -63,11 +68,11 @@ def judged(text, *votes):
     return Row(text, text, tuple(map(float, votes)))
 
 
-def test_a_judge_says_above_the_median_and_knows_its_accuracy_on_held_out_rows():
+def test_a_judge_says_above_the_mean_and_knows_its_accuracy_on_held_out_rows():
     learnt = [judged(text, 3 if "good" in text else 1, 4 if "good" in text else 0)
               for text in TEXTS]
     held = [judged("a good day", 4), judged("a bad day", 0), judged("good grief", 0)]
-    held += [judged("bad luck", 0, 1)]   # at the median 0.5, not above it
+    held += [judged("bad luck", 1, 3)]   # at the mean 2, not above it
     judge = Judge(learnt + [judged("unrated")], held + [judged("unrated")])
     assert judge.positive(["a good tale", "a bad tale"]).tolist() == [True, False]
     assert judge.accuracy == 0.75   # wrong about "good grief" alone
