@@ -30,7 +30,7 @@ def resumable(config, folder, total, generator, origin, **parts):
     path = folder / "state.pt"
     about = {"settings": settings(config), "origin": digest(*origin)}
     done = 0
-    if path.exists():
+    if path.exists() and not config.overwrite:
         done = restore(checkpoint.load_tensors(path), path, about, generator, parts)
     else:
         checkpoint.clear(folder)

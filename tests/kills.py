@@ -18,8 +18,10 @@ import finetune_ppo
 import pretrain
 import train_reward
 from minippo.config import parse
+from minippo.toy import toy
 
-SMALL = "--data toy --device cpu --precision fp32 --resume --save-every 0 --out"
+SMALL = "--device cpu --precision fp32 --resume --save-every 0"
+ROWS = 400
 STAGES = {
     "pretrain": (pretrain, "--passes 1 --width 16 --heads 2 --layers 1 --vocab-size 300 "
                            "--samples 2 --batch-size 64"),
@@ -32,7 +34,8 @@ STAGES = {
 def launch(stage, folder, clean, architecture):
     """Fork a run of a stage; it reads the earlier stages of `clean`. Returns the process id."""
     script, flags = STAGES[stage]
-    arguments = [*SMALL.split(), str(folder / stage), *flags.split()]
+    arguments = [*SMALL.split(), "--data", str(clean / "data.jsonl"), "--out", str(folder / stage),
+                 *flags.split()]
     if stage == "pretrain":
         arguments += ["--architecture", architecture]
     else:
@@ -61,18 +64,23 @@ def finish(pid):
 
 
 def kill_until_finished(stage, folder, clean, architecture, kills, longest, randomness):
-    """Start, kill after a random time of at most `longest` seconds, start again ...
+    """Start, kill, start again ... and at last let it finish.
 
+    Every other kill waits for a file that is being written, the others for at most `longest` s.
     Returns  how many kills hit a run, and how many of these left a half-written file
     """
     hit = torn = 0
     while hit < kills:
         pid = launch(stage, folder, clean, architecture)
-        time.sleep(randomness.uniform(0, longest))
+        end = time.monotonic() + randomness.uniform(0, longest)
+        writing = hit % 2 == 0
+        while writing or time.monotonic() < end:
+            if os.waitpid(pid, os.WNOHANG)[0]:   # it was faster, and must have ended well
+                return hit, torn
+            if writing and any((folder / stage).glob("*.part")):
+                break
         os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        if status == 0:   # it was faster
-            return hit, torn
+        os.waitpid(pid, 0)
         hit += 1
         torn += any((folder / stage).glob("*.part"))
     finish(launch(stage, folder, clean, architecture))
@@ -101,6 +109,9 @@ def trial(folder, architecture, kills, seed):
     """All three stages, `kills` kills each. Yields stage, hits, torn files, differing, bytes."""
     folder, randomness = Path(folder), random.Random(seed)
     clean, killed = folder / "clean", folder / "killed"
+    clean.mkdir()
+    (clean / "data.jsonl").write_text("".join(
+        json.dumps({"text": row.text, "votes": row.votes}) + "\n" for row in toy()[:ROWS]))
     for stage in STAGES:
         for place in (clean / stage, killed / stage):
             place.mkdir(parents=True)
@@ -108,7 +119,7 @@ def trial(folder, architecture, kills, seed):
         finish(launch(stage, clean, clean, architecture))
         took = time.monotonic() - start
         hit, torn = kill_until_finished(stage, killed, clean, architecture, kills,
-                                        3 * took / max(1, kills), randomness)
+                                        took / 2, randomness)
         yield stage, hit, torn, *differences(clean / stage, killed / stage)
 
 
