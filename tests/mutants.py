@@ -36,10 +36,10 @@ FORKS.set_forkserver_preload(["torch", "torch._dynamo", "tokenizers", "hypothesi
 
 class Mutant(NamedTuple):
     name: str
-    file: str     # relative to the root, like the tests
+    file: str      # relative to the root, like the tests
     old: str
     new: str
-    tests: list   # arguments of pytest
+    tests: tuple   # arguments of pytest
 
 
 def parsed(faults):
@@ -49,7 +49,7 @@ def parsed(faults):
         for line in lines.strip().splitlines():
             name, _, change = line.strip().partition(": ")
             old, _, new = change.partition("=>")
-            found.append(Mutant(name, file, old.strip(), new.strip(), tests.split()))
+            found.append(Mutant(name, file, old.strip(), new.strip(), tuple(tests.split())))
     return found
 
 
@@ -110,6 +110,7 @@ def run_pytest(folder, tests):
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.path.insert(0, str(folder))
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"   # half of the start
     import pytest
     sys.exit(pytest.main(["-x", "-q", "-m", "not slow", "--tb=no", "-rfE",
                           "-p", "no:cacheprovider", *tests]))
