@@ -31,11 +31,17 @@ STAGES = {
 }
 
 
-def launch(stage, folder, clean, architecture):
+def write_data(folder):
+    """A small rated corpus, data.jsonl."""
+    (folder / "data.jsonl").write_text("".join(
+        json.dumps({"text": row.text, "votes": row.votes}) + "\n" for row in toy()[:ROWS]))
+
+
+def launch(stage, folder, clean, architecture, more=""):
     """Fork a run of a stage; it reads the earlier stages of `clean`. Returns the process id."""
     script, flags = STAGES[stage]
     arguments = [*SMALL.split(), "--data", str(clean / "data.jsonl"), "--out", str(folder / stage),
-                 *flags.split()]
+                 *flags.split(), *more.split()]
     if stage == "pretrain":
         arguments += ["--architecture", architecture]
     else:
@@ -110,8 +116,7 @@ def trial(folder, architecture, kills, seed):
     folder, randomness = Path(folder), random.Random(seed)
     clean, killed = folder / "clean", folder / "killed"
     clean.mkdir()
-    (clean / "data.jsonl").write_text("".join(
-        json.dumps({"text": row.text, "votes": row.votes}) + "\n" for row in toy()[:ROWS]))
+    write_data(clean)
     for stage in STAGES:
         for place in (clean / stage, killed / stage):
             place.mkdir(parents=True)

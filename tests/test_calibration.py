@@ -8,8 +8,8 @@ import torch
 from minippo.data import Comparisons
 from minippo.rows import Row
 from minippo.tokenizer import Tokenizer
-from minippo.tools.calibration import (accuracy, everyone_compared,
-                                       expected_calibration_error, lines, report)
+from minippo.tools.calibration import (accuracy, everyone_compared, expected_calibration_error, lines,
+                                       rater_agreement, report)
 
 TOKENIZER = Tokenizer.train(["each byte is a token"], 257)
 LN3, LN9 = math.log(3), math.log(9)   # sigmoid of these: 0.75 and 0.9
@@ -106,3 +106,15 @@ def test_the_report_in_words():
                     " (bag of words on the same comparisons 0.650; people's ceiling 0.800)\n"
                     "expected calibration error 0.050; accuracy by margin: "
                     "from 0 0.60 (50% of pairs), from 2 0.90 (50% of pairs)")
+
+
+def test_d18_two_raters_of_the_same_texts_agree_as_often_as_their_votes_say():
+    def agreement(texts):
+        comparisons = Comparisons(rows(texts), TOKENIZER, 32)
+        return rater_agreement(comparisons, 8000, torch.Generator().manual_seed(0))
+    assert agreement({"x": [2, 3], "y": [0, 1]}) == 1   # x, say both
+    assert agreement({"x": [0, 4], "y": [1, 1]}) == 0   # one says x and the other y, always
+    # of the three pairs of x's raters two hold the one who says y
+    assert agreement({"x": [0, 4, 4], "y": [1, 1]}) == pytest.approx(1 / 3, abs=0.03)
+    assert agreement({"x": [4, 1], "y": [1, 1]}) is None   # always a tie: no opinion
+    assert agreement({"x": [2], "y": [0, 1]}) is None      # x has no second rater

@@ -31,6 +31,7 @@ def report(reward, training, groups, held_out, generator, count=20_000):
     }
     if held_out.rated:
         figures["ceiling"] = accuracy(difference(held_out.ratings(), chosen, rejected))
+        figures["raters"] = rater_agreement(held_out, count, generator)
     return figures
 
 
@@ -67,6 +68,28 @@ def expected_calibration_error(margin, bins=10):
     return error
 
 
+def rater_agreement(comparisons, count, generator):
+    """How often two people order a pair of texts alike: one rater of each against another of each.
+
+    Ties are no opinion and are left out, and so are texts that only one person rated.
+    Returns   a share, of about `count` random pairs before that; None if nothing is left
+    """
+    rated = [row.votes for row in comparisons.rated if len(row.votes) > 1]
+    if len(rated) < 2:
+        return None
+    pairs = torch.randint(len(rated), (2, count), generator=generator)
+
+    def two_raters(i):
+        picks = torch.randperm(len(rated[i]), generator=generator)[:2]
+        return [rated[i][pick] for pick in picks.tolist()]
+
+    votes = [torch.tensor([two_raters(i) for i in side])
+             for side in pairs[:, pairs[0] != pairs[1]].tolist()]
+    one, other = (votes[0] - votes[1]).reshape(-1, 2).unbind(1)
+    both = (one != 0) & (other != 0)
+    return (one.sign() == other.sign())[both].float().mean().item() if both.any() else None
+
+
 def everyone_compared(groups):
     """All comparisons of all groups as indices of examples: chosen, rejected."""
     return (torch.cat([texts[chosen] for texts, chosen, _ in groups]),
@@ -76,6 +99,8 @@ def everyone_compared(groups):
 def lines(figures):
     """The figures as text for a person."""
     ceiling = f"; people's ceiling {figures['ceiling']:.3f}" if "ceiling" in figures else ""
+    if figures.get("raters") is not None:
+        ceiling += f"; two raters of the same texts agree on {figures['raters']:.3f}"
     by_margin = ", ".join(f"from {low:g} {right:.2f} ({share:.0%} of pairs)"
                           for low, right, share in figures["by_margin"])
     return (f"accuracy on {figures['pairs']:,} fresh comparisons of held-out texts: "
