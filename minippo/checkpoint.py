@@ -2,6 +2,9 @@
 
 import io
 import json
+import math
+import os
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -66,6 +69,8 @@ def load_reward(folder):
 def load_policy(folder):
     """The ActorCritic in a folder of finetune_ppo.py, critic included, and its Tokenizer."""
     def make(about):
+        if not 0 < about["settings"]["temperature"] < math.inf:
+            raise ValueError("temperature is not above 0")
         critic = RewardModel(_lm(about["critic"])) if "critic" in about else None
         return ActorCritic(_lm(about["model"]), critic, about["settings"]["temperature"])
     return _load(folder, make, "ppo")
@@ -74,13 +79,15 @@ def load_policy(folder):
 def read_config(folder):
     """What a stage's config.json says, a dict; UserError if it is missing or damaged."""
     path = Path(folder) / "config.json"
-    if not path.is_file():
+    if not os.path.isfile(path):   # Path.is_file raises for a name that is too long
         raise UserError(f"{folder}: no trained model here (no config.json); "
                         "run the stage before, or give its --out")
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        SCRIPTS[about["stage"]], dict(about["model"]), dict(about["settings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        kinds = type(about["stage"]), type(about["model"]), type(about["settings"])
+        if kinds != (str, dict, dict) or about["stage"] not in SCRIPTS:
+            raise ValueError("not what a stage writes")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(folder, error) from None
     return about
 
@@ -100,22 +107,41 @@ def _load(folder, make, wanted=None):
     if script != needed:
         raise UserError(f"{folder}: holds the model of {script}; needed is one of {needed}")
     try:
-        model = make(about)
+        with torch.device("meta"):   # shapes alone: a damaged file may ask for any size
+            shapes = make(about).state_dict()
     except (ValueError, KeyError, TypeError, ArithmeticError, RuntimeError) as error:
         raise _damaged(folder, error) from None
     tokenizer, weights = Tokenizer.load(folder), load_tensors(folder / "model.pt")
     if any(getattr(tokenizer, key) != about["model"][key] for key in ("vocab_size", "end")):
         raise UserError(f"{folder / 'tokenizer.json'}: not the tokenizer of this model; "
                         "run the stage again")
-    if not isinstance(weights, dict):
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
         raise _misfit(folder, "no weights by name")
     if wanted is None and about["stage"] != "pretrain":
         weights = {name[3:]: x for name, x in weights.items() if name.startswith("lm.")}
-    try:
-        model.load_state_dict(weights)
-    except (RuntimeError, AttributeError, TypeError) as error:
-        raise _misfit(folder, str(error).splitlines()[-1].strip()) from None
+    _check_weights(folder, weights, shapes)
+    model = make(about)
+    model.load_state_dict(weights)
     return model.eval(), tokenizer
+
+
+def _check_weights(folder, weights, shapes):
+    """UserError unless the weights are of these shapes, two dicts: no other names, all finite."""
+    for name in sorted(weights.keys() ^ shapes.keys()):
+        raise _misfit(folder, f"{name} is {'missing' if name in shapes else 'not part of it'}")
+    for name, x in weights.items():
+        found, right = _kind(x), _kind(shapes[name])
+        if found != right or x.untyped_storage().nbytes() < x.nbytes:   # a view repeats its numbers
+            raise _misfit(folder, f"{name} is {found}, not {right}")
+        if not x.isfinite().all():
+            raise UserError(f"{folder / 'model.pt'}: {name} is not finite; run the stage again "
+                            "with a lower --lr")
+
+
+def _kind(x):
+    if not isinstance(x, torch.Tensor) or x.layout != torch.strided:
+        return "no tensor of numbers"
+    return f"{x.dtype} {tuple(x.shape)}".removeprefix("torch.")
 
 
 def _misfit(folder, reason):
@@ -125,6 +151,9 @@ def _misfit(folder, reason):
 def load_tensors(path):
     """What `save_tensors` wrote; UserError if missing, damaged, or more than tensors and values."""
     try:
+        with zipfile.ZipFile(path) as archive:   # torch compares no checksums
+            if any(part.compress_type for part in archive.infolist()) or archive.testzip():
+                raise ValueError("a wrong checksum")
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); run the stage again") from None

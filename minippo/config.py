@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, fields
 from minippo.errors import UserError
 from minippo.finite import NonFiniteError
 
+LARGEST = 10**9   # what a number may be that has no limit of its own: more fits no memory
+
 
 def option(default, help, low=None, high=None, choices=None):
     """A dataclass field that is also a flag. low, high: the smallest and largest value allowed."""
@@ -58,11 +60,14 @@ def parse(config_class, description, arguments=None, prog=None):
 
 
 def within(kind, low, high):
-    """A converter for argparse: text -> int, float or str in [low, high]."""
+    """A converter for argparse: text -> int, float or str in [low, high]; never NaN, infinity."""
+    least, most = (-LARGEST if low is None else low), (LARGEST if high is None else high)
+
     def convert(text):
         value = kind(text)
-        if (low is not None and not value >= low) or (high is not None and not value <= high):
-            limits = f"at least {low}" if high is None else f"from {low} to {high}"
+        if kind is not str and not least <= value <= most:
+            small = high is None and value < least
+            limits = f"at least {least}" if small else f"from {least} to {most}"
             raise argparse.ArgumentTypeError(f"{text} is not {limits}")
         return value
     convert.__name__ = kind.__name__  # argparse names it in "invalid int value"
@@ -75,14 +80,27 @@ def run(main, config_class, description, arguments=None, prog=None):
     Exit status  2 for a mistake, 3 for numbers that are not finite, 130 for Ctrl-C and SIGTERM
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)   # as Ctrl-C
+    if hasattr(sys.stdout, "reconfigure"):   # a model writes what no 8-bit terminal can show
+        sys.stdout.reconfigure(errors="replace")
     try:
         main(parse(config_class, description, arguments, prog))
     except UserError as error:
         sys.exit(complain(error))
     except NonFiniteError as error:
         sys.exit(complain(error, status=3))
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        sys.exit(complain("out of memory; ask for smaller batches, fewer samples or a smaller "
+                          "model, or try another --device"))
     except KeyboardInterrupt:
         sys.exit(complain("stopped; the same command with --resume goes on", status=130))
+
+
+def out_of_memory(error):
+    """Whether Python or torch found no room; torch has a kind of error for it on a GPU only."""
+    return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+            or "allocate memory" in str(error))
 
 
 def complain(message, status=2):

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -34,13 +35,17 @@ def read(name_or_path: str, cache=None) -> list[Row]:
 
 TEXT, RATING = ("text", "review", "sentence", "content"), ("rating", "label", "sentiment")
 LABELS = {"positive": 1.0, "pos": 1.0, "negative": -1.0, "neg": -1.0}
+COLUMNS = {*TEXT, *RATING, "chosen", "rejected", "prompt", "id"}
 LONGEST_REVIEW, REVIEWS = 1000, 5000  # characters; of each sign
+LARGEST_RATING = 10**9  # squares and sums of ratings stay finite in float32
 
 
 def _own(path):
     try:
         if not os.path.lexists(path):
             raise UserError(f"{path}: no such file or folder; give a path, or movies, or toy")
+        if not path.is_dir() and not path.is_file():   # a pipe would be waited for
+            raise UserError(f"{path}: neither a file nor a folder; give one of them")
         if not path.is_dir() and path.suffix.lower() not in READERS:
             raise UserError(f"{path}: unknown kind of file; use one of {', '.join(READERS)}")
         rows = {}
@@ -60,7 +65,8 @@ def _row(record, where):
     name = "chosen" if pair else next((name for name in TEXT if name in record), None)
     if name is None:
         found, names = ", ".join(record) or "nothing", " or ".join(TEXT)
-        raise UserError(f"{where}: no text; found {found}; needed {names}, or chosen and rejected")
+        raise UserError(f"{where}: no text; found {found:.200}; needed {names}, "
+                        "or chosen and rejected")
     text = _text(record, name, where)
     prompt, rejected = (_text(record, key, where) if pair else "" for key in ("prompt", "rejected"))
     votes = record.get("votes")
@@ -68,8 +74,8 @@ def _row(record, where):
         votes = [record[key] for key in RATING if record.get(key) not in (None, "")][:1]
     elif not isinstance(votes, list):
         raise UserError(f"{where}: votes are not a list; write them like [1, 2, -1]")
-    id = record.get("id")
-    id = fingerprint(prompt, text, rejected) if id in (None, "") else str(id)
+    id = "" if record.get("id") is None else _text({"id": str(record["id"])}, "id", where)
+    id = id or fingerprint(prompt, text, rejected)
     return Row(id, text, tuple(_number(vote, where) for vote in votes), prompt, rejected)
 
 
@@ -89,8 +95,9 @@ def _number(value, where):
         number = float(value) if number is None else number
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not math.isfinite(number):
-        raise UserError(f"{where}: rating {value!r:.40} is no finite number; use one, or pos/neg")
+    if not abs(number) <= LARGEST_RATING:   # NaN, too
+        raise UserError(f"{where}: rating {value!r:.40} is no finite number up to "
+                        f"{LARGEST_RATING:,}; use one, or pos/neg")
     return number
 
 
@@ -127,10 +134,16 @@ def _table(path):
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     table = csv.DictReader(io.StringIO(_decode(path)), delimiter=delimiter, strict=True)
     try:
+        names = Counter(name.strip().lower() for name in table.fieldnames or ())
+        for name in sorted(COLUMNS & names.keys()):
+            if names[name] > 1:
+                raise UserError(f"{path}: {names[name]} columns are called {name}; rename one")
         for record in table:
             where = f"{path} line {table.reader.line_num}"
             if None in record:
                 raise UserError(f"{where}: more cells than the header has; put texts in quotes")
+            if None in record.values():
+                raise UserError(f"{where}: fewer cells than the header has; fill it up")
             record.pop("votes", None)  # in a table: how many found a review helpful, or the like
             yield where, record
     except csv.Error as error:
@@ -147,7 +160,11 @@ def _folder(path):
         files = (file for split in splits for file in sorted((split / sign).glob("*.txt")))
         reviews = ((file, _decode(file)) for file in files)
         short = (review for review in reviews if len(review[1]) <= LONGEST_REVIEW)
-        for file, review in islice(short, REVIEWS):
+        found = list(islice(short, REVIEWS))
+        if not found:
+            raise UserError(f"{path}: {sign}/ is empty, or without a usable row; it needs .txt "
+                            f"files of at most {LONGEST_REVIEW} characters")
+        for file, review in found:
             yield file, {"text": review.replace("<br />", " "), "label": sign}
 
 

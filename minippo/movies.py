@@ -28,17 +28,24 @@ def movies(cache=None) -> list[Row]:
     """
     default = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     cache = cache or os.environ.get("MINIPPO_CACHE") or os.path.join(default, "minippo")
-    with tarfile.open(fileobj=io.BytesIO(_archive(Path(cache)))) as outer:
-        inner = io.BytesIO(outer.extractfile(INNER).read())
-    with tarfile.open(fileobj=inner) as tar:
-        names = (SNIPPETS + "GroundTruth.txt", SNIPPETS + "anonDataRatings.txt")
-        texts, ratings = (tar.extractfile(name).read().decode().splitlines() for name in names)
+    inner, = _members(_archive(Path(cache)), INNER)
+    found = _members(inner, SNIPPETS + "GroundTruth.txt", SNIPPETS + "anonDataRatings.txt")
+    texts, ratings = (data.decode().splitlines() for data in found)
     votes = {id: json.loads(values) for id, _, _, values in (line.split("\t") for line in ratings)}
     rows = []
     for id, _, text in (line.split("\t", 2) for line in texts):
         text = " ".join(text.lower().split())  # dashes are blanked out: "comics    even those"
         rows.append(Row(f"movies-{id}", text, tuple(map(float, votes[id]))))
     return rows
+
+
+def _members(archive, *names):
+    """The bytes of files in a tar, read in memory: nothing is unpacked, no link is followed."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        members = {member.name: member for member in tar if member.isreg()}
+        if missing := [name for name in names if name not in members]:
+            raise _unfetched(f"{ARCHIVE} has no file {missing[0]}")
+        return [tar.extractfile(members[name]).read() for name in names]
 
 
 def _archive(cache):

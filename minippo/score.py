@@ -2,6 +2,7 @@
 
 import torch
 
+from minippo.errors import UserError
 from minippo.policy import token_logprobs
 from minippo.tokens import PAD
 
@@ -34,10 +35,18 @@ class TextScore:
         self.fn, self.tokenizer = fn, tokenizer
 
     def __call__(self, query, response):
-        """query (B, Q), response (B, R) -> (B,) float32; ValueError if `fn` gives another shape."""
+        """query (B, Q), response (B, R) -> (B,) float32.
+
+        Raises   UserError naming `fn` if it fails, or gives anything but a number a text
+        """
         texts = [self.tokenizer.decode(row) for row in torch.cat([query, response], dim=1)]
-        scores = torch.as_tensor(self.fn(texts), dtype=torch.float32, device=response.device)
+        name = f"the score function {getattr(self.fn, '__qualname__', repr(self.fn))}"
+        try:
+            scores = torch.as_tensor(self.fn(texts), dtype=torch.float32, device=response.device)
+        except Exception as error:   # it is somebody else's: anything may be wrong in it
+            raise UserError(f"{name} failed on {len(texts)} texts "
+                            f"({type(error).__name__}: {error}); mend it") from error
         if scores.shape != (len(texts),):
-            shape = tuple(scores.shape)
-            raise ValueError(f"the score function gave shape {shape} for {len(texts)} texts")
+            raise UserError(f"{name} gave shape {tuple(scores.shape)} for {len(texts)} texts; "
+                            "it must give one number a text")
         return scores

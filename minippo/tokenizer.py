@@ -7,8 +7,11 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from minippo.errors import UserError
 from minippo.files import write_atomically
+from minippo.tokens import PAD
 
 END = "<|endoftext|>"  # GPT-2's only special token: it begins and ends every text
+LARGEST = 2**20        # tokens of a vocabulary
+PIECE = 1000           # characters: the time to learn from one word grows with its length squared
 
 
 class Tokenizer:
@@ -25,28 +28,47 @@ class Tokenizer:
         self.end = bpe.token_to_id(END)
         if self.end is None:
             raise ValueError(f"the tokenizer has no token {END}")
+        if sorted(bpe.get_vocab().values()) != list(range(self.vocab_size)):
+            raise ValueError("its ids are not 0, 1, 2, ...")
 
     @classmethod
     def train(cls, texts, vocab_size):
         """Learn up to `vocab_size` tokens (at least 257: the bytes and the end) from texts."""
-        if vocab_size < 257:
-            raise ValueError(f"vocab_size is {vocab_size}; 256 bytes and the end token need 257")
+        if not 257 <= vocab_size <= LARGEST:
+            raise UserError(f"--vocab-size {vocab_size}: give one from 257 to {LARGEST}; "
+                            "256 bytes and the end token need 257")
         bpe = tokenizers.Tokenizer(models.BPE())
         bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         bpe.decoder = decoders.ByteLevel()
-        bpe.train_from_iterator(texts, trainers.BpeTrainer(
+        pieces = (text[i:i + PIECE] for text in texts for i in range(0, len(text), PIECE))
+        bpe.train_from_iterator(pieces, trainers.BpeTrainer(
             vocab_size=vocab_size, special_tokens=[END], show_progress=False,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
         return cls(bpe)
 
     def encode(self, text):
-        """Token ids of a text, a list without the end token."""
+        """Token ids of a text, a list without the end token.
+
+        Raises   UserError if the text holds half a character, as an argument that is no UTF-8 does
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{text!a:.40} is not UTF-8 from character {error.start} on; "
+                            "write it as UTF-8") from None
         return self.bpe.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids):
-        """Text of a list or 1-d tensor of token ids; PAD and the end token are left out."""
+        """Text of a list or 1-d tensor of token ids; PAD and the end token are left out.
+
+        Raises   ValueError for any other id that is not in the vocabulary
+        """
         ids = ids.tolist() if hasattr(ids, "tolist") else ids
-        return self.bpe.decode([i for i in ids if i >= 0 and i != self.end])
+        ids = [i for i in ids if i != PAD and i != self.end]
+        for i in ids:
+            if not 0 <= i < self.vocab_size:
+                raise ValueError(f"token {i} is outside the vocabulary of {self.vocab_size}")
+        return self.bpe.decode(ids)
 
     def save(self, folder):
         """Write `tokenizer.json`, the format of the `tokenizers` library."""

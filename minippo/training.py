@@ -1,5 +1,6 @@
 """What all three stages do around their loops."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -38,13 +39,15 @@ def start(config):
 def claim(config):
     """The folder to write, if this run may; leaves with status 0 if it is finished already."""
     folder = Path(config.out)
+    if not config.out.strip():
+        raise UserError("--out is empty; name a folder")
     read = [getattr(config, name) for name in ("model", "reward") if hasattr(config, name)]
-    if folder.resolve() in [Path(name).resolve() for name in read]:
+    if os.path.realpath(folder) in map(os.path.realpath, read):
         raise UserError(f"--out {folder} is also read from; name another folder")
     if config.resume and config.overwrite:
         raise UserError("--resume keeps the run that is there, --overwrite deletes it; give one")
-    stopped = (folder / "state.pt").exists()
-    finished = (folder / "config.json").exists() and not stopped
+    stopped = os.path.exists(folder / "state.pt")   # Path.exists raises for a name too long
+    finished = os.path.exists(folder / "config.json") and not stopped
     if (stopped or finished) and not (config.resume or config.overwrite):
         what = "finished" if finished else "stopped"
         raise UserError(f"--out {folder} holds a {what} run: go on with --resume, "

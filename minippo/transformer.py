@@ -18,6 +18,11 @@ import torch.nn.functional as F
 from minippo.errors import UserError
 from minippo.tokens import PAD
 
+# Larger ones are mistakes, or a damaged file's: building them would never end, or take all memory.
+SIZES = {"vocab_size": (1, 2**20), "width": (1, 2**16), "heads": (1, 2**16), "layers": (0, 1000),
+         "context": (1, 2**20)}
+MOST_WEIGHTS = 2 * 10**9
+
 
 @dataclass(frozen=True)
 class TransformerConfig:
@@ -31,12 +36,22 @@ class TransformerConfig:
     dropout: float = 0.0
 
     def __post_init__(self):
+        for name, (least, most) in SIZES.items():
+            size = getattr(self, name)
+            if type(size) is not int or not least <= size <= most:
+                raise UserError(f"--{name.replace('_', '-')} {size!r:.40}: a whole number "
+                                f"from {least} to {most} is needed")
+        if 12 * self.layers * self.width**2 + self.vocab_size * self.width > MOST_WEIGHTS:
+            raise UserError(f"--width {self.width} and --layers {self.layers} make a model of more "
+                            f"than {MOST_WEIGHTS:,} weights; lower one of them")
         if self.architecture not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
             raise ValueError(f"architecture {self.architecture!r} is none of {known}")
         if self.width % self.heads:
             raise UserError(f"--width {self.width} is not a multiple of --heads {self.heads}")
-        if not 0 <= self.end < self.vocab_size:
+        if not 0 <= self.dropout <= 1:
+            raise ValueError(f"dropout {self.dropout!r:.40} is not from 0 to 1")
+        if type(self.end) is not int or not 0 <= self.end < self.vocab_size:
             raise ValueError(f"end token {self.end} is outside the vocabulary of {self.vocab_size}")
 
 

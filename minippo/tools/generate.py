@@ -16,7 +16,7 @@ from minippo.training import pick_device, use_bf16
 class Config(DeviceConfig):
     model: str = option("runs/ppo", "folder of any stage")
     prompt: str = option("", "how the text begins")
-    n: int = option(5, "number of texts", low=1)
+    n: int = option(5, "number of texts", low=1, high=10_000)
     length: int = option(32, "tokens after the prompt, at most", low=1)
     temperature: float = option(0.8, "below 1: likelier words; above 1: rarer ones", low=0.01)
     top_k: int = option(0, "choose among so many likeliest tokens; 0 = all", low=0)
