@@ -94,7 +94,8 @@ def run(main, config_class, description, arguments=None, prog=None):
         sys.exit(complain("out of memory; ask for smaller batches, fewer samples or a smaller "
                           "model, or try another --device"))
     except KeyboardInterrupt:
-        sys.exit(complain("stopped; the same command with --resume goes on", status=130))
+        hint = "; the same command with --resume goes on" if hasattr(config_class, "resume") else ""
+        sys.exit(complain("stopped" + hint, status=130))
 
 
 def out_of_memory(error):

@@ -129,7 +129,9 @@ def test_a_stage_leaves_with_status_3_says_where_and_keeps_what_was_there(
         "--vocab-size 300 --batch-size 256".split())
     run(train_reward.main, train_reward.Config, "", f"{TINY} --passes 1 --group-size 512".split())
     path = tmp_path / "runs" / "reward" / "model.pt"
-    save_tensors(path, load_tensors(path) | {"gain": NAN})
+    huge = torch.tensor(1e30)   # a finite weight whose scores are not: 1e60
+    weights = load_tensors(path)
+    save_tensors(path, weights | {"gain": huge, "head.bias": huge.expand(1).clone()})
     capsys.readouterr()
     with pytest.raises(SystemExit) as left:
         run(finetune_ppo.main, finetune_ppo.Config, "",
