@@ -21,7 +21,7 @@ from minippo.transformer import ARCHITECTURES, TransformerConfig, build
 class Config(StageConfig):
     out: str = option("runs/pretrain", "folder to write")
     architecture: str = option("decoder", "decoder = GPT-2's", choices=tuple(ARCHITECTURES))
-    vocab_size: int = option(4096, "tokens of the byte-pair encoding", low=257)
+    vocab_size: int = option(8192, "tokens of the byte-pair encoding", low=257)
     width: int = option(384, "size of a hidden state", low=1)
     heads: int = option(6, "attention heads", low=1)
     layers: int = option(2, "transformer blocks; on two cores few wide ones learn fastest", low=1)
