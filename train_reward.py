@@ -56,9 +56,9 @@ def train(reward, comparisons, groups, config, folder, generator):
     schedule = linear_decay(optimizer, len(groups))
     metrics = Metrics(folder, len(groups), {"loss": "loss/train", "accuracy": "accuracy/train"})
     reward.train()
-    with resumable(config, folder, len(groups), generator, (comparisons.texts, reward),
-                   model=reward, optimizer=optimizer, schedule=schedule,
-                   metrics=metrics) as iterations:
+    origin = comparisons.given, comparisons.rated, reward
+    with resumable(config, folder, len(groups), generator, origin, model=reward,
+                   optimizer=optimizer, schedule=schedule, metrics=metrics) as iterations:
         for iteration in iterations:
             texts, chosen, rejected = groups[iteration]
             examples = [comparisons.examples[i] for i in texts]
