@@ -77,20 +77,30 @@ def kill_until_finished(stage, folder, clean, architecture, kills, longest, rand
     """
     hit = torn = 0
     while hit < kills:
+        left_over = half_written(folder / stage)
         pid = launch(stage, folder, clean, architecture)
         end = time.monotonic() + randomness.uniform(0, longest)
         writing = hit % 2 == 0
         while writing or time.monotonic() < end:
             if os.waitpid(pid, os.WNOHANG)[0]:   # it was faster, and must have ended well
                 return hit, torn
-            if writing and any((folder / stage).glob("*.part")):
+            if writing and half_written(folder / stage) - left_over:
                 break
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         hit += 1
-        torn += any((folder / stage).glob("*.part"))
+        torn += bool(half_written(folder / stage) - left_over)
     finish(launch(stage, folder, clean, architecture))
     return hit, torn
+
+
+def half_written(folder):
+    """Names and times of the files in a folder that are not in their place yet."""
+    found = set()
+    for path in folder.glob("*.part"):
+        with contextlib.suppress(FileNotFoundError):   # in its place by now
+            found.add((path.name, path.stat().st_mtime_ns))
+    return found
 
 
 def differences(one, other):
