@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import warnings
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -154,7 +155,9 @@ def load_tensors(path):
         with zipfile.ZipFile(path) as archive:   # torch compares no checksums
             if any(part.compress_type for part in archive.infolist()) or archive.testzip():
                 raise ValueError("a wrong checksum")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")   # of a damaged file; it gets one line, ours
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); run the stage again") from None
     except Exception as error:  # torch raises many kinds for what is no checkpoint

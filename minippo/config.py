@@ -105,5 +105,8 @@ def out_of_memory(error):
 
 
 def complain(message, status=2):
-    print("error:", " ".join(str(message).split()), file=sys.stderr)
+    """One line on stderr, of something too long its begin and end; returns the exit status."""
+    line = " ".join(str(message).split())
+    line = line if len(line) <= 1000 else f"{line[:500]} ... {line[-500:]}"
+    print("error:", line, file=sys.stderr)
     return status
