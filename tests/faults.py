@@ -117,8 +117,14 @@ FAULTS = [
 => masked_mean((-log_ratio).exp(), mask)
         events_averaged: (1 if name in counted else len(steps)) => len(steps)
     """),
-    ("minippo/finite.py", "tests/test_ppo.py -k d3", """
+    ("minippo/ppo.py", "tests/test_finite.py", """
+        rollout_may_be_nan: check_finite("rollout: ", logprobs=logprobs, => dict(
+        update_may_be_nan: check_finite(where, **stats) => pass
+    """),
+    ("minippo/finite.py", "tests/test_finite.py", """
         no_clipping_means_norm_0: max_norm or torch.inf => max_norm
+        one_finite_number_is_enough: isfinite().all() => isfinite().any()
+        gradients_may_be_nan: error_if_nonfinite=True => error_if_nonfinite=False
     """),
     ("minippo/policy.py", "tests/test_policy.py", """
         logits_a_column_late: self.lm.states(query, response)[:, :-1] \
@@ -334,6 +340,11 @@ generator=generator).tolist() \
         loaded_with_dropout: return model.eval(), => return model,
         pickles_run: weights_only=True => weights_only=False
         temperature_forgotten: critic, about["settings"]["temperature"] => critic, 1.0
+    """),
+    ("minippo/resume.py", "tests/test_resume.py", """
+        resumed_with_other_draws: generator.set_state(state["generator"]) => pass
+        resumed_with_other_dropout: torch.set_rng_state(state["torch"]) => pass
+        resumed_from_the_start: return state["iteration"] => return 0
     """),
     ("minippo/tools/words.py", "tests/test_words.py", """
         idf_without_1: for word in self.ids]).log() + 1 => for word in self.ids]).log()

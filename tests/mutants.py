@@ -26,10 +26,10 @@ from typing import NamedTuple
 from tests.faults import FAULTS
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("minippo", "tests", "docs", "README.md", "pyproject.toml", "*.py")
+COPIED = ("minippo", "tests", "benchmarks", "docs", "README.md", "pyproject.toml", "*.py")
 LIMIT = 100   # seconds for a fault's own tests; ten times as many for the whole suite
+LATE = "time limit"
 
-os.environ["OMP_NUM_THREADS"] = "1"
 FORKS = multiprocessing.get_context("forkserver")   # a process a trial: torch is imported once
 FORKS.set_forkserver_preload(["torch", "torch._dynamo", "tokenizers", "hypothesis", "pytest"])
 
@@ -67,7 +67,7 @@ def mutated(root, mutant):
 def trial(root, mutant, tests, limit):
     """Run tests on a copy of the project with the fault in it; mutant None: without any.
 
-    Returns  the test that failed, or "time limit"; None if all passed
+    Returns  the test that failed, or LATE; None if all passed
     Raises   RuntimeError if the tests could not be run
     """
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
@@ -94,11 +94,11 @@ def first_failure(folder, tests, limit):
             os.killpg(process.pid, signal.SIGKILL)   # and what the tests have started
             process.join()
     if late:
-        return "time limit"
+        return LATE
     output = (folder / "output").read_text(encoding="utf-8")
     if process.exitcode not in (0, 1, 2):   # 2: a file of tests could not be imported
         raise RuntimeError(f"pytest ended with status {process.exitcode}:\n{output}")
-    found = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
+    found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.MULTILINE)
     return (found[1] if found else output.strip()) if process.exitcode else None
 
 
@@ -120,25 +120,40 @@ def hunt(root, mutants, jobs, limit, say):
     """Try every mutant on its own tests, and those that live on the whole suite; the survivors.
 
     say(mutant, killer)   is called for each as it is known; killer None: it survived
-    Raises                RuntimeError if a test fails without any fault
+    Raises                RuntimeError if one of the tests that killed fails without any fault, too
     """
-    alive = mutants
+    os.environ["OMP_NUM_THREADS"] = "1"
+    alive, killers = mutants, set()
     for whole in (False, True):
-        files = {x for mutant in alive for x in mutant.tests if x.endswith(".py")}
-        every, seconds = (["tests"], 10 * limit) if whole else (sorted(files), limit)
-        if alive and (broken := trial(root, None, every, 10 * limit)):
-            raise RuntimeError(f"{broken} fails without any fault: mend that first")
+        left, seconds = [], 10 * limit if whole else limit
         with ThreadPoolExecutor(jobs) as pool:
-            killers = pool.map(
-                lambda m: trial(root, m, every if whole else m.tests, seconds), alive)
-            left = []
-            for mutant, killer in zip(alive, killers):
+            found = pool.map(
+                lambda m: trial(root, m, ["tests"] if whole else m.tests, seconds), alive)
+            for mutant, killer in zip(alive, found):
                 if killer is None:
                     left.append(mutant)
                 if killer or whole:
                     say(mutant, killer)
+                killers.add(killer)
         alive = left
+    killers -= {None, LATE}
+    if killers and (broken := trial(root, None, sorted(killers), 10 * limit)):
+        raise RuntimeError(f"{broken} fails without any fault: what it killed does not count")
     return alive
+
+
+def reporter(total):
+    """What `hunt` is to call: a line each; on a terminal only those of survivors stay."""
+    count, terminal = itertools.count(1), sys.stdout.isatty()
+
+    def say(mutant, killer):
+        line = f"{next(count):>4}/{total}  {mutant.name} " + (
+            f"killed by {killer}" if killer else
+            f"SURVIVED in {mutant.file}: {mutant.old}  =>  {mutant.new}")
+        if terminal and killer:
+            line = line[:shutil.get_terminal_size().columns - 1]
+        print("\r\033[K" * terminal + line, end="" if terminal and killer else "\n", flush=True)
+    return say
 
 
 def main(arguments=None):
@@ -155,22 +170,12 @@ def main(arguments=None):
         for m in mutants:
             print(f"{m.name}  {m.file}: {m.old}  =>  {m.new}")
         return 0
-    count, begin = itertools.count(1), time.monotonic()
-
-    def say(mutant, killer):
-        line = f"{next(count):>4}/{len(mutants)}  {mutant.name} " + (
-            f"killed by {killer}" if killer else
-            f"SURVIVED in {mutant.file}: {mutant.old}  =>  {mutant.new}")
-        if sys.stdout.isatty():   # the line of a survivor stays
-            print("\r\033[K" + line[:os.get_terminal_size().columns - 1] if killer else
-                  f"\r\033[K{line}\n", end="", flush=True)
-        else:
-            print(line, flush=True)
-
+    begin = time.monotonic()
     try:
-        left = hunt(ROOT, mutants, options.jobs, LIMIT, say)
+        left = hunt(ROOT, mutants, options.jobs, LIMIT, reporter(len(mutants)))
     except RuntimeError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print(f"\n{len(mutants) - len(left)} of {len(mutants)} killed "
           f"in {time.monotonic() - begin:.0f} seconds")
     return 1 if left else 0

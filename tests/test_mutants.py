@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants import FORKS, MUTANTS, ROOT, Mutant, hunt, main, mutated, trial
+from tests.mutants import FORKS, LATE, MUTANTS, ROOT, Mutant, hunt, main, mutated, trial
 
 
 def wrong_with(mutant):
@@ -70,12 +70,16 @@ def test_faults_are_killed_by_their_own_tests_or_by_the_whole_suite_or_survive(p
 
 def test_a_fault_that_never_ends_is_killed_by_the_time_limit(project):
     endless = fault("while True: pass")
-    assert trial(project, endless, endless.tests, 1) == "time limit"
+    seen = []
+    assert hunt(project, [endless], 1, 1, lambda mutant, killer: seen.append(killer)) == []
+    assert seen == [LATE]
 
 
 def test_a_test_that_fails_without_any_fault_kills_nothing(project):
-    (project / "tests/test_half.py").write_text("def test_wrong():\n    assert False\n")
-    with pytest.raises(RuntimeError, match="test_half.py::test_wrong fails without any fault"):
+    (project / "tests/test_half.py").write_text(
+        "import pytest\n@pytest.mark.parametrize('x', ['a b'])\n"
+        "def test_wrong(x):\n    assert False, 'one - two'\n")
+    with pytest.raises(RuntimeError, match=r"test_half.py::test_wrong\[a b\] fails without any"):
         hunt(project, [fault("return 0")], 1, 20, print)
     with pytest.raises(RuntimeError, match="pytest ended with status 4"):   # no such file
         trial(project, None, ["tests/test_nothing.py"], 20)
