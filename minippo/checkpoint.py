@@ -79,7 +79,8 @@ def load_policy(folder):
 
 def read_config(folder):
     """What a stage's config.json says, a dict; UserError if it is missing or damaged."""
-    path = Path(folder) / "config.json"
+    folder = Path(folder)
+    path = folder / "config.json"
     if not os.path.isfile(path):   # Path.is_file raises for a name that is too long
         raise UserError(f"{folder}: no trained model here (no config.json); "
                         "run the stage before, or give its --out")

@@ -1,6 +1,7 @@
 """A dataclass is the command line: each field is a flag, its default, its help and its range."""
 
 import argparse
+import os
 import signal
 import sys
 from dataclasses import asdict, dataclass, field, fields
@@ -77,15 +78,22 @@ def within(kind, low, high):
 def run(main, config_class, description, arguments=None, prog=None):
     """Run a script: whatever a user can cause is one line on stderr, never a traceback.
 
-    Exit status  2 for a mistake, 3 for numbers that are not finite, 130 for Ctrl-C and SIGTERM
+    Exit status  2 for a mistake, 3 for numbers that are not finite, 130 for Ctrl-C and SIGTERM,
+                 141 if nobody reads the output
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)   # as Ctrl-C
     if hasattr(sys.stdout, "reconfigure"):   # a model writes what no 8-bit terminal can show
         sys.stdout.reconfigure(errors="replace")
     try:
         main(parse(config_class, description, arguments, prog))
+        sys.stdout.flush()
     except UserError as error:
         sys.exit(complain(error))
+    except BrokenPipeError:   # as in `... | head`: nobody reads on, which is no mistake
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)         # as of a program that SIGPIPE ends
+    except OSError as error:
+        sys.exit(complain(f"{error}; mend that, and try again"))
     except NonFiniteError as error:
         sys.exit(complain(error, status=3))
     except (MemoryError, RuntimeError) as error:

@@ -207,7 +207,7 @@ FLAGS = [   # command, words
     ("reward --loss hinge", "--loss|'hinge'|pairwise"),
     ("reward --temperature 0", "--temperature|at least 0.01"),
     ("reward --model nowhere", "nowhere: no trained model here|--out"),
-    ("reward --model=", "no trained model here"),
+    ("reward --model=", "error: .: no trained model here"),
     ("reward --model pretrain/model.pt", "pretrain/model.pt: no trained model here"),
     ("reward --model " + "a" * 300, "no trained model here"),
     ("reward --out pretrain --overwrite", "--out pretrain is also read from; name another"),
@@ -254,11 +254,13 @@ def test_a_gpu_that_is_not_there_is_named(place, capsys, stage):
 
 def test_preferences_that_are_none_are_named(place, capsys):
     put("equal.csv", EQUAL)(place), put("unrated.txt", UNRATED)(place), put("p.jsonl", PAIRS)(place)
+    put("short.jsonl", "\n".join(PAIR % ("q", i, i) for i in range(300)))(place)
     before = snapshot(place)
     note = "reward --data"
     for command, words in [(f"{note} equal.csv", "all ratings in the data are equal"),
                            (f"{note} unrated.txt", "no preferences|rating or label"),
-                           (f"{note} p.jsonl", "the prompt of row")]:
+                           (f"{note} p.jsonl", "the prompt of row"),
+                           (f"{note} short.jsonl --loss regression", "--loss regression needs")]:
         with pytest.raises(SystemExit) as left:
             run(train_reward.main, train_reward.Config, "", NEW["reward"] + command.split()[1:])
         lines = capsys.readouterr().err.splitlines()   # the first notes that the data is another
@@ -471,6 +473,14 @@ def test_a_score_function_that_fails_is_named(capsys, fn, words):
     assert left.value.code == 2 and words in err and err.count("\n") == 1
 
 
+def test_what_the_system_refuses_is_one_line(capsys, tmp_path):
+    with pytest.raises(SystemExit) as left:
+        run(lambda config: open(tmp_path / "none"), generate.Config, "", [])
+    err = capsys.readouterr().err
+    assert left.value.code == 2 and err.count("\n") == 1
+    assert "No such file" in err and "mend that, and try again" in err
+
+
 @pytest.mark.parametrize("error", [
     MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")])
@@ -514,10 +524,10 @@ def test_a_full_disk_leaves_what_was_saved_whole_and_the_run_goes_on(place, capf
     assert (place / "stopped/model.pt").read_bytes() == (place / M).read_bytes()
 
 
-def generated(place, *words, **variables):
+def generated(place, *words, output=subprocess.PIPE, **variables):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | variables
     return subprocess.run([sys.executable, "-m", "minippo", "generate", *NEW["generate"], *words],
-                          cwd=place, capture_output=True, env=environment)
+                          cwd=place, stdout=output, stderr=subprocess.PIPE, env=environment)
 
 
 def test_an_argument_that_is_no_utf_8_is_one_line(place):
@@ -526,7 +536,17 @@ def test_an_argument_that_is_no_utf_8_is_one_line(place):
     assert b"not UTF-8 from character 3 on; write it as UTF-8" in done.stderr
 
 
+@pytest.mark.slow
 def test_texts_that_a_terminal_cannot_show_end_no_command(place):
     done = generated(place, "--prompt", "\u4f60", "--n", "1", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(b"?")
+
+
+@pytest.mark.slow
+def test_an_output_that_nobody_reads_on_is_no_traceback(place):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = generated(place, "--n", "1", output=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
