@@ -33,7 +33,7 @@ class ActorCritic(nn.Module):
         Returns  logprobs, values, entropy: (B, R), 0 at PAD; nats, units of the score, nats
         """
         states = self.lm.states(query, response)[:, :-1]
-        logits = self.lm.logits(states).float() / self.temperature
+        logits = at_least_float32(self.lm.logits(states)) / self.temperature
         if self.critic is None:
             values = self.value_head(states).squeeze(-1)
         else:

@@ -94,7 +94,7 @@ def update(policy, optimizer, memory, config, generator=None):
 
     policy      (query, response) -> logprobs, values, entropy; the one that collected
     optimizer   over the policy's parameters
-    Returns     a dict of statistics, means over the minibatches
+    Returns     a dict of statistics, means over the minibatches (gradient norm of a skipped one: 0)
     Raises      NonFiniteError before the step that a loss or gradient would spoil
     Source      Schulman et al. 2017, algorithm 1 (arXiv:1707.06347)
     """
@@ -128,7 +128,7 @@ def accumulate_gradients(policy, minibatch, config):
     shortest_first = minibatch.mask.sum(1).argsort(stable=True)   # alike together: less padding
     for rows in shortest_first.split(config.microbatch_size):
         part = minibatch[rows]
-        weight = (part.mask.sum() / minibatch.mask.sum()).item()
+        weight = part.mask.sum().item() / minibatch.mask.sum().item()
         loss, stats = ppo_loss(policy, part, config)
         (weight * loss).backward()
         for name, value in stats.items():
