@@ -21,7 +21,6 @@ from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -33,50 +32,9 @@ from minippo import checkpoint, corpora, resume
 from minippo.config import LARGEST, parse
 from minippo.errors import UserError
 from minippo.tools import generate
-from minippo.toy import toy
+from tests.world import STAGES, world
 
 PATIENCE = 30   # seconds for one input, far more than any needs
-
-# ---------------------------------------------------------------- a small world to damage
-
-COMMON = "--data data.csv --device cpu --precision fp32 --out "
-STAGES = {
-    "pretrain": (pretrain, "--passes 1 --width 8 --heads 2 --layers 1 --vocab-size 300 "
-                           "--context 48 --samples 1 --batch-size 128"),
-    "reward": (train_reward, "--model pretrain --passes 1 --normalize-samples 8 "
-                             "--response-length 8 --group-size 64"),
-    "ppo": (finetune_ppo, "--model pretrain --reward reward --iterations 1 --rollout-size 4 "
-                          "--minibatch-size 4 --response-length 4"),
-}
-
-
-def arguments(stage, out):
-    """The command line that made `out` in a world, a list."""
-    return f"{COMMON}{out} {STAGES[stage][1]}".split()
-
-
-def world(folder):
-    """In a folder: data.csv, the folders of three finished stages, and `stopped`, one that is not.
-
-    Stopped at the last moment: only the model has still to be written.
-    """
-    lines = [f'"{row.text}",{row.rating}' for row in toy(300)]
-    (folder / "data.csv").write_text("\n".join(["text,rating", *lines]))
-    silent = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(silent), \
-            contextlib.redirect_stdout(silent):
-        patch.chdir(folder)
-        for stage, (script, _) in STAGES.items():
-            script.main(parse(script.Config, "", arguments(stage, stage)))
-        patch.setattr(checkpoint, "save", stop)
-        with contextlib.suppress(KeyboardInterrupt):
-            pretrain.main(parse(pretrain.Config, "", arguments("pretrain", "stopped")))
-    return folder
-
-
-def stop(*what):
-    raise KeyboardInterrupt
-
 
 # ---------------------------------------------------------------- files of a user
 

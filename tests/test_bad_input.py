@@ -1,6 +1,6 @@
 """Whatever a person gets wrong is one line that says what, where and what to do; nothing changes.
 
-A case: a name, the words that its line must hold, what spoils the world (tests/fuzz.py: data.csv,
+A case: a name, the words that its line must hold, what spoils the world (tests/world.py: data.csv,
 finished stages, a stopped one), the command. All run in this process; a few more as real commands.
 """
 
@@ -29,17 +29,17 @@ from minippo.score import NegativePerplexity, TextScore
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD
 from minippo.tools import generate
-from tests import fuzz
+from tests.world import STAGES, arguments_of, world
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {"pretrain": pretrain, "reward": train_reward, "ppo": finetune_ppo, "generate": generate}
-NEW = {stage: fuzz.arguments(stage, "new") for stage in fuzz.STAGES}   # what would go well
+NEW = {stage: arguments_of(stage, "new") for stage in STAGES}   # what would go well
 NEW["generate"] = "--model ppo --device cpu --precision fp32".split()
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return fuzz.world(tmp_path_factory.mktemp("world"))
+    return world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture
@@ -512,7 +512,7 @@ def on_a_full_disk(arguments, output):
 
 
 def test_a_full_disk_leaves_what_was_saved_whole_and_the_run_goes_on(place, capfd, tmp_path):
-    arguments, before = [*fuzz.arguments("pretrain", "stopped"), "--resume"], snapshot(place)
+    arguments, before = [*arguments_of("pretrain", "stopped"), "--resume"], snapshot(place)
     output = tmp_path / "output.txt"
     assert on_a_full_disk(arguments, output) == 2
     assert "stopped/model.pt: cannot be written (File too large); make room" in output.read_text()

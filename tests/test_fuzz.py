@@ -3,10 +3,11 @@
 import time
 
 import pytest
-from hypothesis import strategies as st
 
 from minippo.errors import UserError
-from tests import fuzz
+
+pytest.importorskip("hypothesis")
+fuzz = pytest.importorskip("tests.fuzz")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def test_made_up_input_is_accepted_or_refused_and_nothing_else(place, target):
 def target(monkeypatch):
     """A target of one's own: a function that makes it of a trial."""
     def make(trial):
-        monkeypatch.setitem(fuzz.TARGETS, "mine", (st.integers(0, 99), trial))
+        monkeypatch.setitem(fuzz.TARGETS, "mine", (fuzz.st.integers(0, 99), trial))
         return "mine"
     return make
 

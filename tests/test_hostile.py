@@ -23,7 +23,7 @@ from minippo import checkpoint, corpora, movies
 from minippo.config import run
 from minippo.errors import UserError
 from minippo.tools import generate
-from tests import fuzz
+from tests.world import arguments_of, world
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [*ROOT.glob("*.py"), *ROOT.glob("minippo/**/*.py")]
@@ -74,7 +74,7 @@ ARMED = [(kind, make) for kind in (Opens, Calls) for make in PAYLOADS.values()]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return fuzz.world(tmp_path_factory.mktemp("world"))
+    return world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def place(made, tmp_path, monkeypatch):
 
 def command(stage, flags):
     module = {"pretrain": pretrain, "reward": train_reward, "ppo": finetune_ppo}.get(stage)
-    arguments = fuzz.arguments(stage, "new") if module else "--model ppo --device cpu".split()
+    arguments = arguments_of(stage, "new") if module else "--model ppo --device cpu".split()
     run((module or generate).main, (module or generate).Config, "", arguments + flags.split())
 
 
