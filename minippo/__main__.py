@@ -5,7 +5,7 @@ import sys
 
 from minippo.config import complain, run
 
-COMMANDS = ("generate", "overoptimization")
+COMMANDS = ("generate", "overoptimization", "optimum", "ablations")
 
 
 def main():
