@@ -131,12 +131,14 @@ FAULTS = [
 => self.lm.states(query, response)[:, 1:]
         critic_a_column_late: prefix_scores(query, response)[:, :-1] \
 => prefix_scores(query, response)[:, 1:]
-        temperature_not_in_the_log_probs: .float() / self.temperature => .float()
-        temperature_multiplies: .float() / self.temperature => .float() * self.temperature
+        temperature_not_in_the_log_probs: (self.lm.logits(states)) / self.temperature \
+=> (self.lm.logits(states))
+        temperature_multiplies: / self.temperature => * self.temperature
         temperature_not_in_the_entropy: entropy(logits).masked_fill \
 => entropy(logits * self.temperature).masked_fill
         temperature_not_in_generation: length, self.temperature, generator => length, 1.0, generator
-        temperature_divides_bfloat16: self.lm.logits(states).float() / => self.lm.logits(states) /
+        temperature_divides_bfloat16: at_least_float32(self.lm.logits(states)) / \
+=> self.lm.logits(states) /
         value_head_starts_anywhere: nn.init.zeros_(self.value_head.weight) => pass
         value_bias_starts_anywhere: nn.init.zeros_(self.value_head.bias) => pass
         critic_leaves_the_trunk_alone: self.value_head(states) => self.value_head(states.detach())

@@ -72,15 +72,20 @@ def trial(root, mutant, tests, limit):
     """
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         folder = Path(folder)
-        for path in (path for pattern in COPIED for path in root.glob(pattern)):
-            if path.is_dir():
-                shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns(
-                    "__pycache__", "test_mutants.py"))   # it sees every fault, and tests none
-            else:
-                shutil.copy(path, folder)
+        copy(root, folder)
         if mutant:
             (folder / mutant.file).write_text(mutated(root, mutant), encoding="utf-8")
         return first_failure(folder, tests, limit)
+
+
+def copy(root, folder):
+    """The project, as far as its tests need it, into an empty folder."""
+    for path in (path for pattern in COPIED for path in root.glob(pattern)):
+        if path.is_dir():
+            shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns(
+                "__pycache__", "test_mutants.py"))   # it sees every fault, and tests none
+        else:
+            shutil.copy(path, folder)
 
 
 def first_failure(folder, tests, limit):
@@ -120,8 +125,11 @@ def hunt(root, mutants, jobs, limit, say):
     """Try every mutant on its own tests, and those that live on the whole suite; the survivors.
 
     say(mutant, killer)   is called for each as it is known; killer None: it survived
-    Raises                RuntimeError if one of the tests that killed fails without any fault, too
+    Raises                RuntimeError if one of the tests that killed fails without any fault, too;
+                          ValueError, before anything is tried, if a fault has no place
     """
+    for mutant in mutants:
+        mutated(root, mutant)
     os.environ["OMP_NUM_THREADS"] = "1"
     alive, killers = mutants, set()
     for whole in (False, True):
@@ -172,8 +180,10 @@ def main(arguments=None):
         return 0
     begin = time.monotonic()
     try:
-        left = hunt(ROOT, mutants, options.jobs, LIMIT, reporter(len(mutants)))
-    except RuntimeError as error:
+        with tempfile.TemporaryDirectory(prefix="mutants-") as folder:   # one may edit meanwhile
+            copy(ROOT, Path(folder))
+            left = hunt(Path(folder), mutants, options.jobs, LIMIT, reporter(len(mutants)))
+    except (RuntimeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"\n{len(mutants) - len(left)} of {len(mutants)} killed "

@@ -88,7 +88,7 @@ def test_a_test_that_fails_without_any_fault_kills_nothing(project):
 @pytest.mark.parametrize("old, times", [("return x / 3", 0), ("x", 2)])
 def test_a_fault_whose_place_is_not_there_exactly_once_is_refused(project, old, times):
     with pytest.raises(ValueError, match=f"occurs {times} times in minippo/half.py"):
-        mutated(project, fault("return 0", old))
+        hunt(project, [fault("return 0"), fault("return 0", old)], 1, 20, None)   # says nothing
 
 
 def test_the_list_names_every_fault_and_a_wrong_name_is_an_error(capsys):
