@@ -24,13 +24,12 @@ BEGIN, END = "<!-- table: python -m minippo ablations -->", "<!-- end of the tab
 
 
 @dataclass
-class Config(optimum.Config):
+class Config(optimum.TaskConfig):
     architecture: str = option("decoder", "of the model", choices=tuple(optimum.ARCHITECTURES))
     seed_count: int = option(5, "how many seeds", low=2, high=len(T95) + 1)
     iterations: int = option(40, "rollouts with an update each", low=2)
     rollout_size: int = option(256, "responses per iteration", low=2)
     minibatch_size: int = option(128, "episodes per optimizer step", low=1)
-    plot: str = option("", "none: this command writes a table", choices=("",))
     only: str = option("", "names of rows, with commas between; all if empty")
     out: str = option("docs/ablations.md", "Markdown file; its table is replaced, its text kept")
 
@@ -190,9 +189,9 @@ ABLATIONS = {
     "no-whitening": Ablation("advantages whitened", "not whitened", patches={WHITEN: not_whitened}),
     "no-centring": Ablation("advantages whitened", "scaled only, mean kept",
                             patches={WHITEN: not_centred}),
-    "lambda-0": Ablation("lambda 0.95", "0", {"lam": 0.0}),
-    "lambda-1": Ablation("lambda 0.95", "1", {"lam": 1.0}),
-    "gamma-0.9": Ablation("gamma 1", "0.9", {"gamma": 0.9}),
+    "lambda-0": Ablation("lambda", "0", {"lam": 0.0}),
+    "lambda-1": Ablation("lambda", "1", {"lam": 1.0}),
+    "gamma-0.9": Ablation("gamma", "0.9", {"gamma": 0.9}),
     "pads-in-gae": Ablation("values 0 at pads", "GAE runs through the critic's values of pads",
                             patches={(ActorCritic, "forward"): values_at_pads}),
     "pads-in-means": Ablation("means over real tokens", "over pads too",
@@ -214,24 +213,24 @@ ABLATIONS = {
                            patches={REWARDS: score_at(one_late)}),
     "score-spread": Ablation("score at the last token", "spread evenly (a legitimate variant)",
                              patches={REWARDS: score_at(evenly)}),
-    "scale-10": Ablation("scale of the score 1", "10, beta too (the same optimum)",
+    "scale-10": Ablation("scale of the score", "10 times, beta too (same optimum)",
                          patches={REWARDS: rewards_times(10)}),
-    "scale-0.1": Ablation("scale of the score 1", "0.1, beta too (the same optimum)",
+    "scale-0.1": Ablation("scale of the score", "0.1 times, beta too (same optimum)",
                           patches={REWARDS: rewards_times(0.1)}),
     "whiten-rewards": Ablation("rewards as they are", "whitened, mean kept",
                                {"whiten_rewards": True}),
     # losses
-    "no-clip": Ablation("ratio clip 0.2", "off", {"clip": OFF}),
+    "no-clip": Ablation("ratio clip", "off", {"clip": OFF}),
     "policy-min-max": Ablation("pessimistic policy loss", "min and max swapped",
                                patches={(ppo, "policy_loss"): optimistic_policy_loss}),
-    "no-value-clip": Ablation("value clip 0.2", "off", {"value_clip": OFF}),
+    "no-value-clip": Ablation("value clip", "off", {"value_clip": OFF}),
     "value-min-max": Ablation("larger of the value errors", "the smaller",
                               patches={(ppo, "value_loss"): smaller_value_error}),
     "no-critic": Ablation("critic", "none: values 0", {"value_coef": 0.0}),
-    "no-critic-lambda-1": Ablation("critic, lambda 0.95", "none, lambda 1: REINFORCE with clip",
+    "no-critic-lambda-1": Ablation("critic and lambda", "none, and lambda 1: clipped REINFORCE",
                                    {"value_coef": 0.0, "lam": 1.0}),
-    "value-coef-0.1": Ablation("value loss weighs 0.5", "0.1", {"value_coef": 0.1}),
-    "entropy": Ablation("entropy bonus 0", "0.05", {"entropy_coef": 0.05}),
+    "value-coef-0.1": Ablation("weight of the value loss", "0.1", {"value_coef": 0.1}),
+    "entropy": Ablation("no entropy bonus", "0.05", {"entropy_coef": 0.05}),
     # sampling and dropout
     "sample-colder": Ablation("one temperature", "sampled at 0.7 of it",
                               patches={SAMPLE: sampled(0.7)}),
@@ -245,13 +244,13 @@ ABLATIONS = {
                                 patches={COLLECT: with_dropout}),
     "dropout-update": Ablation("no dropout", "0.1 in updates", patches={UPDATE: with_dropout}),
     # optimisation
-    "one-epoch": Ablation("2 epochs", "1", {"epochs": 1}),
-    "eight-epochs": Ablation("2 epochs", "8", {"epochs": 8}),
+    "one-epoch": Ablation("epochs", "1", {"epochs": 1}),
+    "eight-epochs": Ablation("epochs", "8", {"epochs": 8}),
     "adam-epsilon": Ablation("Adam's epsilon 1e-5", "1e-8",
                              patches={(torch.optim, "Adam"): adam_epsilon}),
     "no-decay": Ablation("learning rate falls to 0", "constant",
                          patches={(optimum, "linear_decay"): constant_rate}),
-    "no-norm-clip": Ablation("gradient norm at most 1", "unlimited", {"max_grad_norm": 0.0}),
+    "no-norm-clip": Ablation("gradient norm clipped", "not clipped", {"max_grad_norm": 0.0}),
     "not-zeroed": Ablation("gradients zeroed", "added up over the whole run",
                            patches={(torch.optim.Optimizer, "zero_grad"): never_zeroed}),
 }
@@ -292,7 +291,9 @@ def head(config):
     """What the table shows, and its first lines."""
     return (f"{config.architecture}, {config.seed_count} seeds from {config.seed}, each with "
             f"{config.iterations} iterations of {config.rollout_size} responses; "
-            f"beta {config.kl_coef:g}, learning rate {config.lr:g}. 95 % intervals over the seeds; "
+            f"beta {config.kl_coef:g}, lambda {config.lam:g}, gamma {config.gamma:g}, clips "
+            f"{config.clip:g} and {config.value_clip:g}, value loss times {config.value_coef:g}, "
+            f"{config.epochs} epochs, learning rate {config.lr:g}. 95 % intervals over the seeds; "
             "bold: the interval leaves out 0.\n\n"
             "| detail | changed to | gap, % | more than the baseline, paired by seed "
             "| KL(pi, pi*) half-way | at the end |\n|---|---|---|---|---|---|")

@@ -28,8 +28,7 @@ PARTS = 12   # of a run, after each of which the distance is measured
 
 
 @dataclass
-class Config(ppo.PPOConfig):
-    architecture: str = option("both", "of the model", choices=(*ARCHITECTURES, "both"))
+class TaskConfig(ppo.PPOConfig):
     seed: int = option(0, "the first; each has a reference, rewards and samples of its own", low=0)
     seed_count: int = option(5, "how many seeds", low=1)
     vocabulary: int = option(8, "tokens, the end token included", low=2, high=16)
@@ -45,6 +44,11 @@ class Config(ppo.PPOConfig):
     microbatch_size: int = option(512, "episodes per backward pass: same gradient", low=1)
     missing_end_penalty: float = option(0.0, "the table of rewards also has what is cut off", low=0)
     lr: float = option(2e-3, "learning rate, falling to 0", low=0)
+
+
+@dataclass
+class Config(TaskConfig):
+    architecture: str = option("both", "of the model", choices=(*ARCHITECTURES, "both"))
     plot: str = option("", "a figure of KL(pi || pi*) is written to this file, such as optimum.png")
 
 
