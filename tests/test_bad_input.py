@@ -6,12 +6,14 @@ finished stages, a stopped one), the command. All run in this process; a few mor
 
 import hashlib
 import json
+import math
 import os
 import pickle
 import resource
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -23,7 +25,9 @@ import pretrain
 import train_reward
 from minippo import checkpoint
 from minippo.config import run
-from minippo.policy import ActorCritic
+from minippo.memory import PPOMemory
+from minippo.policy import ActorCritic, frozen
+from minippo.ppo import PPOConfig, collect, update, whiten
 from minippo.reward import RewardModel
 from minippo.score import NegativePerplexity, TextScore
 from minippo.tokenizer import Tokenizer
@@ -448,6 +452,33 @@ def test_a_batch_of_one_is_a_row_of_a_larger_one(lm, query, response):
         both, one = model(query, response), model(query[2:], response[2:])
         pairs = zip(both, one) if isinstance(both, tuple) else [(both, one)]
         assert all(torch.allclose(x[2:], y, atol=1e-5) for x, y in pairs)
+
+
+@pytest.mark.parametrize("rows", [slice(0, 1), slice(0, 3)])
+def test_equal_scores_and_a_batch_of_one_train_on_finite_numbers(lm, query, rows):
+    policy, memory = ActorCritic(lm), PPOMemory()
+    optimizer, config = torch.optim.SGD(policy.parameters(), 0.01), PPOConfig(response_length=4)
+    rollout, seen = collect(policy, frozen(policy), lambda query, response: torch.ones(len(query)),
+                            query[rows], config, torch.Generator().manual_seed(0))
+    memory.store(rollout)
+    learned = update(policy, optimizer, memory, config)
+    assert seen["objective/scores"] == 1 and seen["objective/scores_std"] == 0
+    assert all(math.isfinite(x) for x in (seen | learned).values())
+    mask = torch.tensor([[True, True], [True, False]])
+    assert whiten(torch.full((2, 2), 3.0), mask).tolist() == [[0, 0], [0, 0]]   # 0 / sqrt(1e-8)
+
+
+def test_a_word_of_many_letters_is_learnt_from_in_pieces():
+    start = time.process_time()
+    tokenizer = Tokenizer.train(["a" * 200_000], 300)
+    assert time.process_time() - start < 30   # in one piece minutes: the square of the length
+    assert len(tokenizer.encode("a" * 1000)) < 10
+
+
+@pytest.mark.parametrize("ids, wrong", [([300], 300), ([5, -2], -2), ([10**30], 10**30)])
+def test_a_token_outside_the_vocabulary_is_no_text(ids, wrong):
+    with pytest.raises(ValueError, match=f"token {wrong} is outside the vocabulary of 257"):
+        Tokenizer.train(["a"], 257).decode(ids)
 
 
 def broken_rule(texts):
