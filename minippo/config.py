@@ -107,9 +107,9 @@ def run(main, config_class, description, arguments=None, prog=None):
 
 
 def out_of_memory(error):
-    """Whether Python or torch found no room; torch has a kind of error for it on a GPU only."""
-    return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-            or "allocate memory" in str(error))
+    """Whether Python or torch found no room; torch has no kind of error for it everywhere."""
+    words = ("out of memory", "allocate memory")
+    return isinstance(error, MemoryError) or any(some in str(error) for some in words)
 
 
 def complain(message, status=2):

@@ -513,7 +513,8 @@ def test_what_the_system_refuses_is_one_line(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("error", [
-    MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    MemoryError(), torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("MPS backend out of memory"),
     RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")])
 def test_memory_that_is_not_enough_is_one_line(capsys, error):
     def main(config):
