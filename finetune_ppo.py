@@ -55,8 +55,9 @@ def main(config):
     def score(query, response):
         return sign * reward(query, response)
 
-    with resumable(config, folder, config.iterations, generator, (parts, reward, policy),
-                   model=policy, optimizer=optimizer, schedule=schedule, steering=steering,
+    origin = parts, reward, policy, device, policy.lm.bf16
+    with resumable(config, folder, config.iterations, generator, origin, model=policy,
+                   optimizer=optimizer, schedule=schedule, steering=steering,
                    metrics=metrics) as iterations:
         for iteration in iterations:
             ppo = replace(config, kl_coef=steering.kl_coef)
@@ -70,8 +71,9 @@ def main(config):
                 steering.update(seen["objective/kl"], len(memory))
             metrics.log(iteration, seen | learned, int(rollout.mask.sum()))
     metrics.close()
-    print(comparison.report(policy, reference, reward, parts, tokenizer, config, folder))
     checkpoint.save(folder, "ppo", policy, tokenizer, config)
+    print(comparison.report(policy, reference, reward, parts, tokenizer, config, folder))
+    checkpoint.finish(folder)
 
 
 def load(config, device):

@@ -51,8 +51,11 @@ def main(config):
                                   weight_decay=config.weight_decay)
     schedule = linear_decay(optimizer, len(batches), config.warmup)
     metrics = Metrics(folder, len(batches), {"loss": "loss/train"})
-    with resumable(config, folder, len(batches), generator, (training, lm), model=lm,
-                   optimizer=optimizer, schedule=schedule, metrics=metrics) as iterations:
+    length = config.context // 2   # of the samples
+    prompts = data.Prompts(held_out, tokenizer, 1, config.longest_prompt, config.context - length)
+    origin = training, held_out, tokenizer.bpe.to_str(), lm, device, lm.bf16
+    with resumable(config, folder, len(batches), generator, origin, model=lm, optimizer=optimizer,
+                   schedule=schedule, metrics=metrics) as iterations:
         for iteration in iterations:
             cut = data.random_cut(config.longest_prompt, generator)
             batch = [examples[i] for i in batches[iteration]]
@@ -63,13 +66,12 @@ def main(config):
             metrics.log(iteration, stats, int((response != PAD).sum()))
     metrics.close()
     lm.eval()
+    checkpoint.save(folder, "pretrain", lm, tokenizer, config)
     print(held_out_loss(lm, held_out, tokenizer))
-    length = config.context // 2
-    prompts = data.Prompts(held_out, tokenizer, 1, config.longest_prompt, config.context - length)
     query = prompts.sample(config.samples, generator, device)
     for given, response in zip(query, generate(lm, query, length, 0.8, generator=generator)):
         print(f"  {tokenizer.decode(given)} |{tokenizer.decode(response)}")
-    checkpoint.save(folder, "pretrain", lm, tokenizer, config)
+    checkpoint.finish(folder)
 
 
 @torch.no_grad()

@@ -41,13 +41,14 @@ def main(config):
     groups = comparisons.groups(config.group_size, config.passes, generator)
     prompts = data.Prompts(parts["prompts"], tokenizer, 1, config.longest_prompt,
                            lm.config.context - config.response_length)
-    train(reward, comparisons, groups, config, folder, generator)
+    train(reward, comparisons, groups, parts, config, folder, generator)
     print(calibration.lines(calibration.report(reward, comparisons, groups, held_out, generator)))
     normalize(reward, checkpoint.load_lm(config.model)[0], prompts, config, generator)
     checkpoint.save(folder, "reward", reward, tokenizer, config)
+    checkpoint.finish(folder)
 
 
-def train(reward, comparisons, groups, config, folder, generator):
+def train(reward, comparisons, groups, parts, config, folder, generator):
     """One pass over the comparisons, the rate falling to 0. Leaves the model in evaluation mode."""
     device = reward.gain.device
     if config.loss == "regression":
@@ -56,7 +57,7 @@ def train(reward, comparisons, groups, config, folder, generator):
     schedule = linear_decay(optimizer, len(groups))
     metrics = Metrics(folder, len(groups), {"loss": "loss/train", "accuracy": "accuracy/train"})
     reward.train()
-    origin = comparisons.given, comparisons.rated, reward
+    origin = parts, reward, device, reward.lm.bf16
     with resumable(config, folder, len(groups), generator, origin, model=reward,
                    optimizer=optimizer, schedule=schedule, metrics=metrics) as iterations:
         for iteration in iterations:

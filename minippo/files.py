@@ -1,5 +1,6 @@
 """Writing files that a crash cannot halve."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def write_atomically(path, content):
 
 def sync_folder(folder):
     """Make a renaming last through a power cut, where the system lets folders be opened."""
-    if os.name == "posix":
+    with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -36,5 +37,5 @@ def sync_folder(folder):
 
 def unwritable(path, error):
     """The UserError for a file that could not be written."""
-    return UserError(f"{path}: cannot be written ({error.strerror}); make room or name another "
-                     "folder, then go on with --resume: what was saved before is whole")
+    return UserError(f"{path}: cannot be written ({error.strerror}); make room, or name "
+                     "another folder; what was saved before is whole")

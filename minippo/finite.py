@@ -20,12 +20,12 @@ def clip_gradients(model, max_norm, where=""):
     Returns  their norm before, a number
     Raises   NonFiniteError naming the first parameter whose gradient is not finite
     """
-    parameters = list(model.parameters())
-    try:
-        norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm or torch.inf,
-                                              error_if_nonfinite=True)
-    except RuntimeError:   # nothing was scaled yet
-        check_finite(where, **{f"gradient of {name}": p.grad for name, p in model.named_parameters()
-                               if p.grad is not None})
-        raise NonFiniteError(f"{where}norm of all gradients is not finite") from None
+    gradients = {f"gradient of {name}": p.grad for name, p in model.named_parameters()
+                 if p.grad is not None}
+    norm = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
+    if not norm.isfinite():
+        check_finite(where, **gradients)
+        raise NonFiniteError(f"{where}norm of all gradients is not finite")
+    if max_norm:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
     return norm.item()

@@ -22,7 +22,7 @@ def resumable(config, folder, total, generator, origin, **parts):
     asked to stop. With it the run ends byte for byte as if it had not been stopped (on a CPU).
 
     generator  the CPU generator of all random choices
-    origin     what the run is made from (rows, modules): a changed one is refused
+    origin     what the run is made from (rows, modules, device): a changed one is refused
     parts      what changes while training, each with state_dict() and load_state_dict();
                `metrics` is one of them
     Raises     NonFiniteError, with the iteration added; KeyboardInterrupt after saving
@@ -31,7 +31,7 @@ def resumable(config, folder, total, generator, origin, **parts):
     about = {"settings": settings(config), "origin": digest(*origin)}
     done = 0
     if path.exists() and not config.overwrite:
-        done = restore(checkpoint.load_tensors(path), path, about, generator, parts)
+        done = restore(path, about, generator, parts)
     else:
         checkpoint.clear(folder)
         parts["metrics"].load_state_dict({"bytes": 0, "iterations": 0, "seconds": 0.0})
@@ -47,37 +47,44 @@ def resumable(config, folder, total, generator, origin, **parts):
         while done < total:
             yield done
             done += 1
-            if signals or done == total or time.monotonic() - saved >= config.save_every:
+            stop = bool(signals)
+            if stop or done == total or time.monotonic() - saved >= config.save_every:
                 save()
                 saved = time.monotonic()
-            if signals:
+            if stop:
                 raise KeyboardInterrupt
 
     with deferred_signals() as signals:
         try:
             yield iterations()
+            if signals:   # it came while the last state was written
+                raise KeyboardInterrupt
         except NonFiniteError as error:
             kept = f"{path} holds an earlier state; " if path.exists() else ""
             raise NonFiniteError(f"iteration {done}: {error}; {kept}"
                                  "begin again with a lower --lr and --overwrite") from None
 
 
-def restore(state, path, about, generator, parts):
+def restore(path, about, generator, parts):
     """Put a saved state into the parts; returns the number of iterations it has done."""
     damaged = UserError(f"{path}: damaged, or of another program; begin again with --overwrite")
+    try:
+        state = checkpoint.load_tensors(path)
+    except UserError:
+        raise damaged from None
     if not isinstance(state, dict) or not state.keys() >= {"settings", "origin", "iteration"}:
         raise damaged
     checkpoint.check_settings(path, state["settings"], about["settings"])
     if state["origin"] != about["origin"]:
-        raise UserError(f"{path}: the data or the models that this run began with have changed; "
-                        "begin again with --overwrite")
+        raise UserError(f"{path}: the data, models or device that this run began with have "
+                        "changed; begin again with --overwrite")
     try:
         for name, part in parts.items():
             part.load_state_dict(state["parts"][name])
         generator.set_state(state["generator"])
         torch.set_rng_state(state["torch"])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda"])
+        if state["cuda"] is not None:   # of a run on the same kind of device: see `origin`
+            torch.cuda.set_rng_state(state["cuda"])
     except UserError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError):
@@ -86,8 +93,8 @@ def restore(state, path, about, generator, parts):
 
 
 def random_states(generator):
-    """The states of all random generators, a dict."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    """The states of the stage's generator, and of torch's (initialisation, dropout), a dict."""
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
     return {"generator": generator.get_state(), "torch": torch.get_rng_state(), "cuda": cuda}
 
 

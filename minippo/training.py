@@ -46,18 +46,29 @@ def claim(config):
         raise UserError(f"--out {folder} is also read from; name another folder")
     if config.resume and config.overwrite:
         raise UserError("--resume keeps the run that is there, --overwrite deletes it; give one")
-    stopped = os.path.exists(folder / "state.pt")   # Path.exists raises for a name too long
-    finished = os.path.exists(folder / "config.json") and not stopped
-    if (stopped or finished) and not (config.resume or config.overwrite):
-        what = "finished" if finished else "stopped"
-        raise UserError(f"--out {folder} holds a {what} run: go on with --resume, "
+    held = [name for name in checkpoint.FILES
+            if os.path.exists(folder / name)]   # Path.exists raises for a name too long
+    stopped, finished = "state.pt" in held, "config.json" in held and "state.pt" not in held
+    if held and not (config.overwrite or config.resume and (stopped or finished)):
+        what = "a finished run" if finished else "a stopped run" if stopped else held[0]
+        raise UserError(f"--out {folder} holds {what}: go on with --resume, "
                         "delete it with --overwrite, or name another --out")
     if finished and config.resume:
         before = checkpoint.read_config(folder)["settings"]
         checkpoint.check_settings(folder, before, settings(config))
+        for name in read:
+            if finished_at(name) > finished_at(folder):
+                print(f"note: {name} is newer than {folder}; --overwrite makes it anew",
+                      file=sys.stderr)
         print(f"{folder}: finished already")
         sys.exit(0)
     return folder
+
+
+def finished_at(folder):
+    """When the run in a folder was finished, seconds since 1970; 0 if it is not there."""
+    path = Path(folder) / "config.json"
+    return path.stat().st_mtime if path.exists() else 0.0
 
 
 def pick_device(name):

@@ -158,7 +158,8 @@ def test_d15_the_reward_model_takes_one_step_a_group_and_the_rate_ends_at_0(tmp_
     groups = comparisons.groups(4, 2, generator)   # 8 texts in groups of 4, twice: 4 groups
     config = train_reward.Config(lr=0.008)
     (tmp_path / "metrics.jsonl").touch()   # as `start` does
-    train_reward.train(RewardModel(small()), comparisons, groups, config, tmp_path, generator)
+    train_reward.train(RewardModel(small()), comparisons, groups, {}, config, tmp_path,
+                       generator)
     assert rates[::2] == pytest.approx([0.008, 0.006, 0.004, 0.002]) and rates[-1] == 0
 
 

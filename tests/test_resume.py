@@ -135,7 +135,7 @@ def test_other_settings_are_refused_and_named(tmp_path):
 def test_another_origin_is_refused(tmp_path):
     with pytest.raises(RuntimeError):
         walk(tmp_path, 6, stop=interrupt_at(3))
-    with pytest.raises(UserError, match="the data or the models .* have changed"):
+    with pytest.raises(UserError, match="models or device that this run began with have changed"):
         walk(tmp_path, 6, origin=("other rows",), resume=True)
 
 

@@ -130,7 +130,7 @@ def trained(tmp_path, reward, lm_coef, lr):
     comparisons, generator = data.Comparisons(rows, TOKENIZER, 32), torch.Generator().manual_seed(0)
     groups = comparisons.groups(2, 20, generator)
     config = train_reward.Config(out=str(tmp_path), lm_coef=lm_coef, lr=lr, longest_prompt=1)
-    train_reward.train(reward, comparisons, groups, config, tmp_path, generator)
+    train_reward.train(reward, comparisons, groups, {}, config, tmp_path, generator)
     return [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
 
 

@@ -100,7 +100,7 @@ def table(points):
             rows.append([label(method, setting)])
             for name in COLUMNS:
                 x = [p[name] for p in group]
-                low, mean, high = (f"{f(x) + 0.0:.2f}" for f in (min, np.mean, max))
+                low, mean, high = (f"{round(f(x), 2) + 0.0:.2f}" for f in (min, np.mean, max))
                 rows[-1].append(mean if low == high else f"{mean} ({low} to {high})")
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + NOTE
 
