@@ -34,7 +34,7 @@ from minippo.errors import UserError
 from minippo.tools import generate
 from tests.world import STAGES, world
 
-PATIENCE = 30   # seconds for one input, far more than any needs
+PATIENCE = 120   # seconds for one input: on a busy machine, too, far more than any needs
 
 # ---------------------------------------------------------------- files of a user
 
