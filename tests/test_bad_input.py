@@ -567,6 +567,7 @@ def generated(place, *words, output=subprocess.PIPE, **variables):
                           cwd=place, stdout=output, stderr=subprocess.PIPE, env=environment)
 
 
+@pytest.mark.slow
 def test_an_argument_that_is_no_utf_8_is_one_line(place):
     done = generated(place, "--prompt", b"caf\xe9")
     assert done.returncode == 2 and done.stderr.count(b"\n") == 1

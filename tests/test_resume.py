@@ -181,6 +181,7 @@ def test_a_fingerprint_depends_on_every_weight_and_row():
     assert digest(one) != digest(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["decoder", "seq2seq"])
 def test_d42_killed_runs_of_all_stages_end_with_the_bytes_of_clean_ones(tmp_path, architecture):
     kills = 0
@@ -199,6 +200,7 @@ def script(folder, *words, **options):
 TINY = "--data toy --passes 30 --width 16 --heads 2 --layers 1 --vocab-size 300 --device cpu"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_script_says_how_to_go_on(tmp_path, number):
     run = script(tmp_path, *TINY.split())
