@@ -78,6 +78,9 @@ def main(config):
 
 def load(config, device):
     """The policy, made of the pretrained model, the frozen reward model, and their Tokenizer."""
+    if config.minibatch_size > config.rollout_size:
+        raise UserError(f"--minibatch-size {config.minibatch_size} is larger than --rollout-size "
+                        f"{config.rollout_size}; lower it")
     lm, tokenizer = checkpoint.load_lm(config.model)
     reward, reward_tokenizer = checkpoint.load_reward(config.reward)
     if reward_tokenizer.bpe.to_str() != tokenizer.bpe.to_str():

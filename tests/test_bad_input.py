@@ -225,6 +225,7 @@ FLAGS = [   # command, words
     ("ppo --kl-coef -0.1", "--kl-coef|at least 0"),
     ("ppo --clip 0", "--clip|at least 0.001"),
     ("ppo --minibatch-size 0", "--minibatch-size|at least 1"),
+    ("ppo --minibatch-size 5", "--minibatch-size 5 is larger than --rollout-size 4|lower it"),
     ("ppo --iterations many", "--iterations|invalid int value"),
     ("ppo --model reward/nowhere", "no trained model here|run the stage before"),
     ("ppo --reward nowhere", "nowhere: no trained model here"),

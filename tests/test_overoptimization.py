@@ -177,8 +177,8 @@ def flags(tmp_path_factory):
     return dict(out=str(folder / "out"), runs=str(folder / "runs"), data="toy", device="cpu",
                 model=f"{folder}/{{seed}}/pretrain", reward=f"{folder}/{{seed}}/reward",
                 seeds="5,", kl_coefs="0.1,0.2", best_of="1,2,8", prompts=8, responses=2,
-                ppo="--iterations 1 --rollout-size 8 --precision fp32 --response-length 12 "
-                    "--missing-end-penalty 0")
+                ppo="--iterations 1 --rollout-size 8 --minibatch-size 8 --precision fp32 "
+                    "--response-length 12 --missing-end-penalty 0")
 
 
 @pytest.fixture(scope="module")

@@ -72,8 +72,8 @@ def finetuned(folder, monkeypatch):
         monkeypatch.setattr(finetune_ppo.comparison, "report", lambda *arguments: "")
         finetune_ppo.main(finetune_ppo.Config(**SMALL | {
             "model": str(folder / "pretrain"), "reward": str(folder / "reward"),
-            "out": str(folder / "ppo"), "iterations": 2, "rollout_size": 8, "response_length": 4,
-            "temperature": 0.5, "lr": 0.01} | flags))
+            "out": str(folder / "ppo"), "iterations": 2, "rollout_size": 8, "minibatch_size": 8,
+            "response_length": 4, "temperature": 0.5, "lr": 0.01} | flags))
         return seen
     return run
 
