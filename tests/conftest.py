@@ -1,5 +1,7 @@
 """What the tests share: small models of both architectures, and one thread."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -32,3 +34,20 @@ def query():
 def response():
     """Three responses, (3, 4): ended, cut off by the limit, ended at once."""
     return pad_right([[1, 2, 0], [9, 8, 7, 6], [0]])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The small world of finished stages, made once a module; not to be changed."""
+    from tests.world import world   # its three scripts are for the tests that damage it
+    return world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def place(made, tmp_path, monkeypatch):
+    """A copy of the world to damage: the working folder, with the cache of downloads in it."""
+    folder = tmp_path / "world"
+    shutil.copytree(made, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MINIPPO_CACHE", str(folder / "cache"))
+    return folder

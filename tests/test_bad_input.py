@@ -33,26 +33,12 @@ from minippo.score import NegativePerplexity, TextScore
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD
 from minippo.tools import generate
-from tests.world import STAGES, arguments_of, world
+from tests.world import STAGES, arguments_of
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {"pretrain": pretrain, "reward": train_reward, "ppo": finetune_ppo, "generate": generate}
 NEW = {stage: arguments_of(stage, "new") for stage in STAGES}   # what would go well
 NEW["generate"] = "--model ppo --device cpu --precision fp32".split()
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture
-def place(made, tmp_path, monkeypatch):
-    """A copy of the world to spoil, and the working folder."""
-    folder = tmp_path / "world"
-    shutil.copytree(made, folder)
-    monkeypatch.chdir(folder)
-    return folder
 
 
 def snapshot(folder):

@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import re
-import shutil
 import tarfile
 import zipfile
 from functools import partial
@@ -23,7 +22,7 @@ from minippo import checkpoint, corpora, movies
 from minippo.config import run
 from minippo.errors import UserError
 from minippo.tools import generate
-from tests.world import arguments_of, world
+from tests.world import arguments_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [*ROOT.glob("*.py"), *ROOT.glob("minippo/**/*.py")]
@@ -70,21 +69,6 @@ PAYLOADS = {
     "disguised": disguised,
 }
 ARMED = [(kind, make) for kind in (Opens, Calls) for make in PAYLOADS.values()]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture
-def place(made, tmp_path, monkeypatch):
-    """A copy of the world to put files into, and the working folder."""
-    folder = tmp_path / "world"
-    shutil.copytree(made, folder)
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("MINIPPO_CACHE", str(folder / "cache"))
-    return folder
 
 
 def command(stage, flags):

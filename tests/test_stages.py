@@ -91,8 +91,8 @@ def test_d40_the_pretrained_and_the_reward_model_are_not_touched_by_ppo(finished
     models = [folder / "runs" / stage / "model.pt" for stage in ("pretrain", "reward")]
     before = [model.read_bytes() for model in models]
     done = command(folder, str(ROOT / "finetune_ppo.py"), *SMALL.split(), "--iterations", "1",
-                   "--rollout-size", "8", "--minibatch-size", "8", "--target", "negative", "--separate-critic",
-                   "--adaptive-kl", "--out", str(tmp_path / "again"))
+                   "--rollout-size", "8", "--minibatch-size", "8", "--target", "negative",
+                   "--separate-critic", "--adaptive-kl", "--out", str(tmp_path / "again"))
     assert done.returncode == 0, done.stderr
     assert before == [model.read_bytes() for model in models]
 

@@ -10,9 +10,9 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from minippo import ppo
-from minippo.checkpoint import write_atomically
 from minippo.config import option
 from minippo.errors import UserError
+from minippo.files import write_atomically
 from minippo.finite import NonFiniteError
 from minippo.generation import generate
 from minippo.policy import ActorCritic

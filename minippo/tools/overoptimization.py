@@ -12,6 +12,7 @@ import torch
 from minippo import checkpoint, corpora, data
 from minippo.config import option
 from minippo.errors import UserError
+from minippo.files import write_atomically
 from minippo.policy import ActorCritic
 from minippo.tokens import PAD
 from minippo.tools.comparison import distinct
@@ -59,8 +60,8 @@ def main(config):
                         f"The judge is right on {judge.accuracy:.0%} of held-out texts."])
     found = {"settings": asdict(config), "judge_accuracy": judge.accuracy, "fits": fits,
              "points": points}
-    checkpoint.write_atomically(out / "points.json", json.dumps(found, indent=2).encode())
-    checkpoint.write_atomically(out / "table.md", (text + "\n").encode())
+    write_atomically(out / "points.json", json.dumps(found, indent=2).encode())
+    write_atomically(out / "table.md", (text + "\n").encode())
     print(text)
     draw(points, out / "overoptimization.png")
 
