@@ -45,10 +45,11 @@ def main(config):
     policy, reward, tokenizer = load(config, device)
     reference = frozen(ActorCritic(policy.lm, temperature=config.temperature)).to(device)
     sign = SIGNS[config.target]
-    optimizer = torch.optim.Adam(policy.parameters(), config.lr, eps=1e-5)
+    optimizer = torch.optim.Adam(policy.parameters(), config.lr, eps=1e-5, fused=True)
     schedule = linear_decay(optimizer, config.iterations)
-    prompts = data.Prompts(parts["prompts"], tokenizer, config.shortest_prompt,
-                           config.longest_prompt, policy.lm.config.context - config.response_length)
+    room = policy.lm.config.context - config.response_length
+    prompts, fresh = (data.Prompts(parts[name], tokenizer, config.shortest_prompt,
+                                   config.longest_prompt, room) for name in ("prompts", "test"))
     steering = AdaptiveKL(config.kl_coef, config.kl_target, config.kl_horizon)
     memory, metrics = PPOMemory(), Metrics(folder, config.iterations, SHOWN)
 
@@ -72,7 +73,7 @@ def main(config):
             metrics.log(iteration, seen | learned, int(rollout.mask.sum()))
     metrics.close()
     checkpoint.save(folder, "ppo", policy, tokenizer, config)
-    print(comparison.report(policy, reference, reward, parts, tokenizer, config, folder))
+    print(comparison.report(policy, reference, reward, fresh, parts, tokenizer, config, folder))
     checkpoint.finish(folder)
 
 

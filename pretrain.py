@@ -48,7 +48,7 @@ def main(config):
     examples = data.encode(training, tokenizer, config.context)
     batches = data.batches(examples, config.batch_size, config.passes, generator)
     optimizer = torch.optim.AdamW(lm.parameters(), config.lr, betas=(0.9, 0.95),
-                                  weight_decay=config.weight_decay)
+                                  weight_decay=config.weight_decay, fused=True)
     schedule = linear_decay(optimizer, len(batches), config.warmup)
     metrics = Metrics(folder, len(batches), {"loss": "loss/train"})
     length = config.context // 2   # of the samples

@@ -53,7 +53,8 @@ def train(reward, comparisons, groups, parts, config, folder, generator):
     device = reward.gain.device
     if config.loss == "regression":
         targets = standardized(comparisons.ratings()).to(device)
-    optimizer = torch.optim.AdamW(reward.parameters(), config.lr, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(reward.parameters(), config.lr,
+                                  weight_decay=config.weight_decay, fused=True)
     schedule = linear_decay(optimizer, len(groups))
     metrics = Metrics(folder, len(groups), {"loss": "loss/train", "accuracy": "accuracy/train"})
     reward.train()

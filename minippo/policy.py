@@ -38,8 +38,9 @@ class ActorCritic(nn.Module):
             values = self.value_head(states).squeeze(-1)
         else:
             values = self.critic.prefix_scores(query, response)[:, :-1]
-        pad, logprobs = response == PAD, token_logprobs(logits, response)
-        return logprobs, values.masked_fill(pad, 0), entropy(logits).masked_fill(pad, 0)
+        pad, logprobs = response == PAD, logits.log_softmax(-1)   # (B, R, V), once for both below
+        return (at_tokens(logprobs, response), values.masked_fill(pad, 0),
+                surprise(logprobs).masked_fill(pad, 0))
 
     def generate(self, query, length, generator=None):
         """Responses (B, <= length) sampled at the policy's own temperature, no top-k, no top-p."""
@@ -55,15 +56,23 @@ def token_logprobs(logits, tokens):
     """
     if logits.shape[:-1] != tokens.shape:
         raise ValueError(f"logits {tuple(logits.shape)} do not fit tokens {tuple(tokens.shape)}")
-    logits = at_least_float32(logits)
-    chosen = logits.gather(-1, tokens.clamp(min=0)[..., None]).squeeze(-1)
-    return (chosen - logits.logsumexp(-1)).masked_fill(tokens == PAD, 0)
+    return at_tokens(at_least_float32(logits).log_softmax(-1), tokens)
+
+
+def at_tokens(logprobs, tokens):
+    """The log-probabilities of the tokens chosen. (B, R, V), (B, R) -> (B, R), 0 at PAD"""
+    chosen = logprobs.gather(-1, tokens.clamp(min=0)[..., None]).squeeze(-1)
+    return chosen.masked_fill(tokens == PAD, 0)
 
 
 def entropy(logits):
-    """Entropy of softmax(logits), as logsumexp(logits) - sum p logit. (..., V) -> (...) nats"""
-    logits = at_least_float32(logits)
-    return logits.logsumexp(-1) - (logits.softmax(-1) * logits).sum(-1)
+    """Entropy of softmax(logits). (..., V) -> (...) nats"""
+    return surprise(at_least_float32(logits).log_softmax(-1))
+
+
+def surprise(logprobs):
+    """Entropy, -sum p log p, of log-probabilities. (..., V) -> (...) nats"""
+    return -(logprobs.exp() * logprobs).sum(-1)
 
 
 def at_least_float32(x):

@@ -27,7 +27,7 @@ class PPOConfig:
     entropy_coef: float = option(0.0, "c2: weight of the entropy bonus; 0 to 0.01", low=0)
     epochs: int = option(2, "passes over each rollout; 1 to 4", low=1)
     minibatch_size: int = option(64, "episodes per optimizer step", low=1)
-    microbatch_size: int = option(64, "episodes per backward pass: same gradient", low=1)
+    microbatch_size: int = option(32, "episodes per backward pass: same gradient", low=1)
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm; 0 = off", low=0)
     whiten_rewards: bool = option(False, "scale the rewards to deviation 1, keeping their mean")
     missing_end_penalty: float = option(1.0, "a response cut off scores minus this; 0 = off", low=0)
@@ -175,7 +175,8 @@ def penalized_rewards(score, logprobs, reference_logprobs, mask, kl_coef):
     score                         (B,) per response, or (B, R) per token
     logprobs, reference_logprobs  (B, R) nats
     mask                          (B, R), True = a real token, on the left
-    Returns                       (B, R), units of the score; a row sums to score - beta KL
+    Returns                       (B, R), units of the score; a row sums to score - beta KL,
+                                  one without tokens to 0
     Raises                        ValueError if the shapes do not fit
     Source                        Ziegler et al. 2019, eq. 2 (arXiv:1909.08593)
     """
@@ -184,8 +185,8 @@ def penalized_rewards(score, logprobs, reference_logprobs, mask, kl_coef):
     if score.shape == rewards.shape:
         rewards = rewards + score
     elif score.shape == rewards.shape[:1]:
-        last = (mask.sum(1) - 1).clamp(min=0)
-        rewards[torch.arange(len(rewards), device=rewards.device), last] += score
+        last = mask & (mask.cumsum(1) == mask.sum(1, keepdim=True))
+        rewards = rewards + last * score[:, None]
     else:
         raise ValueError(f"score {tuple(score.shape)} is neither (B,) nor (B, R) "
                          f"of {tuple(rewards.shape)}")
@@ -205,7 +206,7 @@ def gae(rewards, values, gamma, lam):
     """
     same_shape(rewards=rewards, values=values)
     advantages = torch.zeros_like(rewards)
-    advantage = next_value = torch.zeros_like(rewards[:, 0])
+    advantage = next_value = rewards.new_zeros(len(rewards))
     for t in reversed(range(rewards.shape[1])):
         delta = rewards[:, t] + gamma * next_value - values[:, t]
         advantage = delta + gamma * lam * advantage

@@ -7,10 +7,12 @@ A file, the tests most likely to find its faults (arguments of pytest), and a li
 FAULTS = [
     ("minippo/ppo.py", "tests/test_ppo_formulas.py", """
         kl_sign: rewards = -kl_coef * => rewards = kl_coef *
-        score_in_the_last_column: (mask.sum(1) - 1).clamp(min=0) => mask.sum(1) * 0 - 1
-        score_on_a_pad: (mask.sum(1) - 1).clamp(min=0) => mask.sum(1).clamp(max=mask.shape[1] - 1)
-        score_on_the_first_token: (mask.sum(1) - 1).clamp(min=0) => mask.sum(1) * 0
-        score_replaces_the_kl: last] += score => last] = score
+        score_in_the_last_column: last = mask & (mask.cumsum(1) == mask.sum(1, keepdim=True)) \
+=> last = (mask | True).cumsum(1) == mask.shape[1]
+        score_on_the_first_token: mask.sum(1, keepdim=True)) => 1)
+        score_on_every_token: last * score[:, None] => mask * score[:, None]
+        score_replaces_the_kl: rewards + last * score[:, None] \
+=> torch.where(last, score[:, None], rewards)
         scores_per_token_lost: rewards = rewards + score => rewards = rewards + 0 * score
         rewards_at_pads: return rewards.masked_fill(~mask, 0) => return rewards
         gae_without_gamma: + gamma * next_value => + next_value
@@ -19,7 +21,7 @@ FAULTS = [
         gae_value_added: next_value - values[:, t] => next_value + values[:, t]
         gae_forwards: in reversed(range(rewards.shape[1])) => in range(rewards.shape[1])
         gae_next_value_stays_0: next_value = values[:, t] => next_value = 0 * values[:, t]
-        gae_value_of_the_terminal_state: advantage = next_value = torch.zeros_like(rewards[:, 0]) \
+        gae_value_of_the_terminal_state: advantage = next_value = rewards.new_zeros(len(rewards)) \
 => advantage, next_value = 0 * values[:, -1], values[:, -1]
         returns_minus_values: return advantages, advantages + values \
 => return advantages, advantages - values
@@ -134,8 +136,6 @@ FAULTS = [
         temperature_not_in_the_log_probs: (self.lm.logits(states)) / self.temperature \
 => (self.lm.logits(states))
         temperature_multiplies: / self.temperature => * self.temperature
-        temperature_not_in_the_entropy: entropy(logits).masked_fill \
-=> entropy(logits * self.temperature).masked_fill
         temperature_not_in_generation: length, self.temperature, generator => length, 1.0, generator
         temperature_divides_bfloat16: at_least_float32(self.lm.logits(states)) / \
 => self.lm.logits(states) /
@@ -143,13 +143,17 @@ FAULTS = [
         value_bias_starts_anywhere: nn.init.zeros_(self.value_head.bias) => pass
         critic_leaves_the_trunk_alone: self.value_head(states) => self.value_head(states.detach())
         values_at_pads: values.masked_fill(pad, 0), => values,
-        entropy_at_pads: entropy(logits).masked_fill(pad, 0) => entropy(logits)
+        entropy_at_pads: surprise(logprobs).masked_fill(pad, 0) => surprise(logprobs)
         log_probs_at_pads: .masked_fill(tokens == PAD, 0) =>
-        log_probs_unnormalised: (chosen - logits.logsumexp(-1)) => chosen
-        log_probs_of_0: logits.gather(-1, tokens.clamp(min=0)[..., None]) => logits[..., :1]
+        log_probs_unnormalised: logprobs = response == PAD, logits.log_softmax(-1) \
+=> logprobs = response == PAD, logits
+        log_probs_of_tokens_unnormalised: at_tokens(at_least_float32(logits).log_softmax(-1), \
+=> at_tokens(at_least_float32(logits),
+        log_probs_of_0: logprobs.gather(-1, tokens.clamp(min=0)[..., None]) => logprobs[..., :1]
         log_probs_of_the_wrong_shape: if logits.shape[:-1] != tokens.shape: => if False:
-        entropy_of_logits: (logits.softmax(-1) * logits).sum(-1) => logits.mean(-1)
-        entropy_sum_sign: logits.logsumexp(-1) - (logits => logits.logsumexp(-1) + (logits
+        entropy_of_logits: surprise(at_least_float32(logits).log_softmax(-1)) => surprise(logits)
+        entropy_unweighted: (logprobs.exp() * logprobs).sum(-1) => logprobs.mean(-1)
+        entropy_negative: return -(logprobs.exp() => return (logprobs.exp()
         bfloat16_kept: x if x.itemsize >= 4 else x.float() => x
         frozen_with_dropout: .eval().requires_grad_(False) => .requires_grad_(False)
         frozen_but_trained: .eval().requires_grad_(False) => .eval()
@@ -381,7 +385,7 @@ generator=generator).tolist() \
     ("finetune_ppo.py", "tests/test_survivors.py", """
         target_ignored: return sign * reward(query, response) => return reward(query, response)
         negative_is_positive: "negative": -1 => "negative": 1
-        adam_s_own_eps: config.lr, eps=1e-5) => config.lr)
+        adam_s_own_eps: config.lr, eps=1e-5, => config.lr,
         reference_is_trained: reference = frozen(ActorCritic(policy.lm, \
 temperature=config.temperature)) => reference = ActorCritic(policy.lm, None, config.temperature)
         reference_at_temperature_1: frozen(ActorCritic(policy.lm, \

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from finetune_ppo import Config
-from minippo.data import split
+from minippo.data import Prompts, split
 from minippo.policy import ActorCritic, frozen
 from minippo.reward import RewardModel
 from minippo.rows import Row
@@ -80,9 +80,14 @@ def small(monkeypatch):
     return policy, reference, reward
 
 
+def prompts(parts):
+    return Prompts(parts["test"], TOKENIZER, 2, 8, 122)
+
+
 def test_a_report_measures_both_models_and_the_reference_has_no_kl(small, tmp_path):
     parts = split(TOY)
-    text = report(*small, parts, TOKENIZER, Config(response_length=6), tmp_path)
+    config = Config(response_length=6)
+    text = report(*small, prompts(parts), parts, TOKENIZER, config, tmp_path)
     figures = json.loads((tmp_path / "comparison.json").read_text())
     assert figures["reference"]["kl"] == 0 and figures["policy"]["kl"] > 0
     judge = Judge(parts["judge"], parts["prompts"] + parts["test"])
@@ -94,13 +99,16 @@ def test_a_report_measures_both_models_and_the_reference_has_no_kl(small, tmp_pa
 
 def test_without_ratings_there_is_no_judge(small, tmp_path):
     parts = split([Row(row.id, row.text) for row in TOY])
-    assert "judged" not in report(*small, parts, TOKENIZER, Config(response_length=6), tmp_path)
+    config = Config(response_length=6)
+    text = report(*small, prompts(parts), parts, TOKENIZER, config, tmp_path)
+    assert "judged" not in text
     assert "judge_accuracy" not in json.loads((tmp_path / "comparison.json").read_text())
 
 
 def test_d42_a_seed_fixes_the_report(small, tmp_path):
-    texts = [report(*small, split(TOY), TOKENIZER, Config(response_length=6, seed=seed), tmp_path)
-             for seed in (1, 1, 2)]
+    parts = split(TOY)
+    texts = [report(*small, prompts(parts), parts, TOKENIZER,
+                    Config(response_length=6, seed=seed), tmp_path) for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
 
 

@@ -371,10 +371,11 @@ def test_d35_adam_s_epsilon_stands_beside_the_corrected_deviation():
     #             its eps weighs 31.6 times as much at first.
     weight = torch.zeros((), dtype=torch.float64, requires_grad=True)
     weight.grad = torch.tensor(1e-4, dtype=torch.float64)
-    torch.optim.Adam([weight], 1e-5, eps=1e-5).step()
+    torch.optim.Adam([weight], 1e-5, eps=1e-5, fused=True).step()
     assert -weight.item() == pytest.approx(9.0909e-6, rel=1e-4)
     assert -weight.item() != pytest.approx(2.4025e-6, rel=0.5)
-    assert "Adam(policy.parameters(), config.lr, eps=1e-5)" in inspect.getsource(finetune_ppo.main)
+    used = "Adam(policy.parameters(), config.lr, eps=1e-5, fused=True)"
+    assert used in inspect.getsource(finetune_ppo.main)
 
 
 def trained(policy, score, query, iterations=1, lr=0.02, seed=0):

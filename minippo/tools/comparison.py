@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-from minippo import data
 from minippo.files import write_atomically
 from minippo.tokens import PAD
 from minippo.tools.words import Judge
@@ -14,16 +13,15 @@ SAMPLES = 512   # responses of each model behind the figures
 SHOWN = 6       # of them in the table
 
 
-def report(policy, reference, reward, parts, tokenizer, config, folder):
+def report(policy, reference, reward, prompts, parts, tokenizer, config, folder):
     """Figures and a table as text; the figures also go to `comparison.json` in the folder.
 
     policy, reference   ActorCritics; reward: the RewardModel (high = positive, whatever the target)
-    parts               of `data.split`: the prompts are from "test"; the judge learns from "judge"
-                        and is measured on "prompts" and "test"
+    prompts             Prompts that PPO did not see
+    parts               of `data.split`: the judge learns from "judge", and is measured on "prompts"
+                        and "test"
     """
     generator = torch.Generator().manual_seed(config.seed)
-    prompts = data.Prompts(parts["test"], tokenizer, config.shortest_prompt, config.longest_prompt,
-                           policy.lm.config.context - config.response_length)
     query = prompts.sample(SAMPLES, generator, reward.gain.device)
     rated = all(any(row.votes for row in parts[name]) for name in ("judge", "prompts"))
     judge = Judge(parts["judge"], parts["prompts"] + parts["test"]) if rated else None
