@@ -12,12 +12,18 @@ def main():
     """Run the tool that the command line names, or say which there are."""
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
-        print(f"usage: python -m minippo {{{','.join(COMMANDS)}}} ... (each has its own --help)")
+        print("usage: python -m minippo COMMAND [flags]; each has its own --help")
+        for command in COMMANDS:
+            print(f"  {command:<20}{tool(command).__doc__.splitlines()[0]}")
     elif name not in COMMANDS:
         sys.exit(complain(f"{name}: no such command; there is {', '.join(COMMANDS)}"))
     else:
-        tool = importlib.import_module(f"minippo.tools.{name}")
-        run(tool.main, tool.Config, tool.__doc__, arguments, f"python -m minippo {name}")
+        module = tool(name)
+        run(module.main, module.Config, module.__doc__, arguments, f"python -m minippo {name}")
+
+
+def tool(command):
+    return importlib.import_module(f"minippo.tools.{command}")
 
 
 if __name__ == "__main__":

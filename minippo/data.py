@@ -17,6 +17,9 @@ SHARES = {                # parts of the rows; the texts of the first two are fo
     "test": 0.03,         # held out: prompts of the final comparison
 }
 
+ALL_EQUAL = ("all ratings in the data, or in its held-out tenth, are equal: no text is preferred "
+             "to another; give different ones")
+
 WIDTHS = 8   # rows are padded to a multiple of it: kernels keep buffers for every width they meet
 
 
@@ -135,6 +138,8 @@ class Comparisons:
         if len(self.examples) < 2:
             raise UserError("the data has no preferences: "
                             "it needs a column rating or label, or chosen and rejected")
+        if self.rated and len({vote for row in self.rated for vote in row.votes}) == 1:
+            raise UserError(ALL_EQUAL)
 
     def groups(self, size, passes, generator):
         """`passes` times over all texts in groups of about `size`.
@@ -156,8 +161,7 @@ class Comparisons:
                     if len(chosen):
                         found.append((part, chosen, rejected))
         if not found:
-            raise UserError("all ratings in the data are equal: no text is preferred to another; "
-                            "give different ones")
+            raise UserError(ALL_EQUAL)
         return found
 
     def fresh_pairs(self, count, generator):

@@ -1,10 +1,15 @@
-"""Writing files that a crash cannot halve."""
+"""Writing files that neither a crash nor another process can halve."""
 
 import contextlib
 import os
 from pathlib import Path
 
 from minippo.errors import UserError
+
+try:
+    import fcntl
+except ImportError:   # Windows: two runs in one folder are not kept apart there
+    fcntl = None
 
 
 def write_atomically(path, content):
@@ -33,6 +38,22 @@ def sync_folder(folder):
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Hold a file meanwhile; if this process dies, the system lets go of it.
+
+    Raises   UserError if another process holds it
+    """
+    with open(path, "ab") as file:
+        if fcntl:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{path}: another run is writing it at this moment; wait until "
+                                "that has ended, or name another --out") from None
+        yield
 
 
 def unwritable(path, error):

@@ -11,6 +11,7 @@ import torch.nn as nn
 from minippo import checkpoint
 from minippo.config import settings
 from minippo.errors import UserError
+from minippo.files import locked
 from minippo.finite import NonFiniteError
 
 
@@ -25,44 +26,46 @@ def resumable(config, folder, total, generator, origin, **parts):
     origin     what the run is made from (rows, modules, device): a changed one is refused
     parts      what changes while training, each with state_dict() and load_state_dict();
                `metrics` is one of them
-    Raises     NonFiniteError, with the iteration added; KeyboardInterrupt after saving
+    Raises     NonFiniteError, with the iteration added; KeyboardInterrupt after saving;
+               UserError if another process writes to the folder
     """
     path = folder / "state.pt"
     about = {"settings": settings(config), "origin": digest(*origin)}
-    done = 0
-    if path.exists() and not config.overwrite:
-        done = restore(path, about, generator, parts)
-    else:
-        checkpoint.clear(folder)
-        parts["metrics"].load_state_dict({"bytes": 0, "iterations": 0, "seconds": 0.0})
+    with locked(folder / "metrics.jsonl"), deferred_signals() as signals:
+        done = 0
+        if path.exists() and not config.overwrite:
+            done = restore(path, about, generator, parts)
+        else:
+            checkpoint.clear(folder)
+            parts["metrics"].load_state_dict({"bytes": 0, "iterations": 0, "seconds": 0.0})
 
-    def save():
-        states = {name: part.state_dict() for name, part in parts.items()}
-        checkpoint.save_tensors(path, about | random_states(generator) | {
-            "iteration": done, "parts": states})
+        def iterations():
+            nonlocal done
+            saved = time.monotonic()
+            while done < total:
+                yield done
+                done += 1
+                if signals or done == total or time.monotonic() - saved >= config.save_every:
+                    save(path, about, done, generator, parts)
+                    saved = time.monotonic()
+                if signals:
+                    raise KeyboardInterrupt
 
-    def iterations():
-        nonlocal done
-        saved = time.monotonic()
-        while done < total:
-            yield done
-            done += 1
-            stop = bool(signals)
-            if stop or done == total or time.monotonic() - saved >= config.save_every:
-                save()
-                saved = time.monotonic()
-            if stop:
-                raise KeyboardInterrupt
-
-    with deferred_signals() as signals:
         try:
             yield iterations()
-            if signals:   # it came while the last state was written
+            if signals:   # it came after the last iteration
                 raise KeyboardInterrupt
         except NonFiniteError as error:
             kept = f"{path} holds an earlier state; " if path.exists() else ""
             raise NonFiniteError(f"iteration {done}: {error}; {kept}"
                                  "begin again with a lower --lr and --overwrite") from None
+
+
+def save(path, about, done, generator, parts):
+    """Write the state after `done` iterations; `restore` reads it."""
+    states = {name: part.state_dict() for name, part in parts.items()}
+    checkpoint.save_tensors(path, about | random_states(generator) | {
+        "iteration": done, "parts": states})
 
 
 def restore(path, about, generator, parts):
@@ -113,7 +116,10 @@ def digest(*things):
 
 @contextmanager
 def deferred_signals():
-    """Ctrl-C and SIGTERM are noted in the list given; a second one acts at once."""
+    """Ctrl-C and SIGTERM are noted in the list given; a second one acts at once.
+
+    One that is ignored (of a job in the background) stays so.
+    """
     noted = []
 
     def note(number, frame):
@@ -121,7 +127,8 @@ def deferred_signals():
             raise KeyboardInterrupt
         noted.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)
+              if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield noted
     finally:

@@ -25,10 +25,12 @@ import pretrain
 import train_reward
 from minippo import checkpoint
 from minippo.config import run
+from minippo.data import split
 from minippo.memory import PPOMemory
 from minippo.policy import ActorCritic, frozen
 from minippo.ppo import PPOConfig, collect, update, whiten
 from minippo.reward import RewardModel
+from minippo.rows import Row
 from minippo.score import NegativePerplexity, TextScore
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD
@@ -82,6 +84,13 @@ PAIR = '{"prompt": "%s", "chosen": "yes %d", "rejected": "no %d"}'
 LONG = [hashlib.sha256(bytes([i % 256])).hexdigest() for i in range(300)]
 PAIRS = "\n".join(PAIR % (LONG[i] if i % 9 == 0 else "q", i, i) for i in range(300))
 EQUAL = "text,rating\n" + "\n".join(f"film {i},1" for i in range(300))
+PART = {row.id: name for name, rows in split([Row(str(i), "") for i in range(300)]).items()
+        for row in rows}
+EQUAL_HELD_OUT = "id,text,rating\n" + "\n".join(
+    f"{i},film {i},{1 if part in ('prompts', 'test') else int(i) % 2}" for i, part in PART.items())
+LONG_IN_TEST = "\n".join(
+    json.dumps({"id": i, "prompt": LONG[int(i)] if part == "test" else "q", "chosen": "yes",
+                "rejected": "no"}) for i, part in PART.items())
 UNRATED = "\n".join(f"film {i}" for i in range(300))
 GOOD = "text,rating\n" + "\n".join(f"film {i},{i % 3}" for i in range(300)) + "\n"
 
@@ -246,11 +255,13 @@ def test_a_gpu_that_is_not_there_is_named(place, capsys, stage):
 
 
 def test_preferences_that_are_none_are_named(place, capsys):
-    put("equal.csv", EQUAL)(place), put("unrated.txt", UNRATED)(place), put("p.jsonl", PAIRS)(place)
+    put("equal.csv", EQUAL)(place), put("held_out.csv", EQUAL_HELD_OUT)(place)
+    put("unrated.txt", UNRATED)(place), put("p.jsonl", PAIRS)(place)
     put("short.jsonl", "\n".join(PAIR % ("q", i, i) for i in range(300)))(place)
     before = snapshot(place)
     note = "reward --data"
-    for command, words in [(f"{note} equal.csv", "all ratings in the data are equal"),
+    for command, words in [(f"{note} equal.csv", "all ratings in the data, or"),
+                           (f"{note} held_out.csv", "or in its held-out tenth, are equal"),
                            (f"{note} unrated.txt", "no preferences|rating or label"),
                            (f"{note} p.jsonl", "the prompt of row"),
                            (f"{note} short.jsonl --loss regression", "--loss regression needs")]:
@@ -259,6 +270,16 @@ def test_preferences_that_are_none_are_named(place, capsys):
         lines = capsys.readouterr().err.splitlines()   # the first notes that the data is another
         assert left.value.code == 2 and len(lines) == 2 and lines[0].startswith("note: pretrain")
         assert all(word in lines[1] for word in words.split("|")), lines[1]
+    unchanged(place, before)
+
+
+def test_a_prompt_too_long_for_the_comparison_is_named_before_ppo_begins(place, capsys):
+    put("long.jsonl", LONG_IN_TEST)(place)
+    before = snapshot(place)
+    with pytest.raises(SystemExit) as left:
+        run(finetune_ppo.main, finetune_ppo.Config, "", NEW["ppo"] + ["--data", "long.jsonl"])
+    assert left.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: the prompt of row")
     unchanged(place, before)
 
 
@@ -418,11 +439,17 @@ def test_a_damaged_folder_is_named_and_left_as_it_is(place, capsys, words, spoil
     unchanged(place, before)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="an administrator may write everywhere")
 def test_a_folder_without_permission_is_named(place, capsys):
-    (place / "mine").mkdir(mode=0o500)
-    refused("pretrain --out mine/new", capsys, "mine/new: cannot be written (Permission denied)")
-    (place / "mine").rmdir()
+    (place / "mine").mkdir(mode=0o555)
+    place.chmod(0o755)
+    was_root = os.geteuid() == 0
+    if was_root:   # an administrator may write everywhere: be nobody meanwhile
+        os.seteuid(65534)
+    try:
+        refused("pretrain --out mine/new", capsys, "mine/new: cannot be written (Permission")
+    finally:
+        if was_root:
+            os.seteuid(0)
 
 
 # ---------------------------------------------------------------- what is odd, but no mistake

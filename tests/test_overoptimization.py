@@ -2,7 +2,11 @@
 
 import json
 import math
+import os
+import signal
 import sys
+import threading
+import time
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +33,7 @@ from minippo.tools.frontier import (
     table,
     verdict,
 )
-from minippo.tools.overoptimization import Bench, Config, main, numbers, point
+from minippo.tools.overoptimization import Bench, Config, main, numbers, obey, point
 from minippo.toy import toy
 from minippo.transformer import TransformerConfig, build
 
@@ -232,3 +236,27 @@ def test_what_is_missing_is_said_before_anything_runs(flags, tmp_path):
         with pytest.raises(UserError, match=message):
             main(Config(**flags | {"out": str(tmp_path / "out")} | wrong))
     assert not (tmp_path / "out").exists()
+
+
+def test_who_stops_a_sweep_stops_its_run_once_and_waits_until_it_has_saved(tmp_path):
+    ready, saved = tmp_path / "ready", tmp_path / "saved"
+    code = f"""
+import pathlib, signal, sys, time
+def save(*_):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    time.sleep(0.5)
+    pathlib.Path({str(saved)!r}).touch()
+signal.signal(signal.SIGTERM, save)
+pathlib.Path({str(ready)!r}).touch()
+for _ in range(1000):
+    time.sleep(0.01 if not pathlib.Path({str(saved)!r}).exists() else sys.exit())"""
+
+    def stop():
+        while not ready.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+    threading.Thread(target=stop).start()
+    with pytest.raises(KeyboardInterrupt):
+        obey([sys.executable, "-c", code])
+    assert saved.exists()
+    assert obey([sys.executable, "-c", "raise SystemExit(7)"]) == 7

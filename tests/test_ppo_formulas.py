@@ -43,6 +43,15 @@ def test_d19_scores_per_token_are_added_token_by_token_and_not_at_pad():
     assert close(rewards, [0.95, 2.1, 3.0], [3.9, 4.95, 0.0])
 
 
+def test_responses_without_tokens_have_neither_rewards_nor_advantages():
+    none, score = torch.zeros(2, 0, dtype=torch.float64), tensor(7.0, -2.0).squeeze(0)
+    rewards = penalized_rewards(score, none, none, none.bool(), 0.1)
+    assert rewards.shape == (2, 0)
+    assert [x.shape for x in gae(rewards, none, 1.0, 0.95)] == [(2, 0), (2, 0)]
+    one_of_two = penalized_rewards(score, LOGPROBS, REFERENCE, ones(3, 0), 0.1)
+    assert close(one_of_two, [-0.05, 0.1, 7.0], [0.0, 0.0, 0.0])
+
+
 def test_rewards_leave_their_inputs_as_they_were():
     before = [x.clone() for x in (LOGPROBS, REFERENCE)]
     penalized_rewards(tensor(7.0, -2.0), LOGPROBS, REFERENCE, MASK, 0.1)

@@ -124,6 +124,26 @@ def test_the_second_signal_acts_at_once():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_signal_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)   # as in `nohup` or a script's `&`
+    try:
+        with deferred_signals() as noted:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert noted == []
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_two_runs_in_one_folder_are_kept_apart(tmp_path, clean):
+    def second(iteration):
+        for flags in ({}, {"resume": True}, {"overwrite": True}):
+            with torch.random.fork_rng(), \
+                    pytest.raises(UserError, match="metrics.jsonl: another run is writing it"):
+                walk(tmp_path, 6, **flags)
+    assert (walk(tmp_path, 6, stop=second), values(tmp_path)) == clean
+    walk(tmp_path, 6, overwrite=True)   # the first has ended
+
+
 def test_other_settings_are_refused_and_named(tmp_path):
     with pytest.raises(RuntimeError):
         walk(tmp_path, 6, stop=interrupt_at(3))

@@ -106,11 +106,24 @@ def finetune(config, seed, coef):
     say(f"seed {seed}, kl-coef {coef:g}: training")
     flags = ["--resume", "--model", model, "--reward", reward, "--data", config.data,
              "--seed", str(seed), "--device", config.device, "--kl-coef", str(coef)]
-    command = [sys.executable, SCRIPT, *config.ppo.split(), *flags, "--out", str(folder)]
-    status = subprocess.run(command, stdout=sys.stderr).returncode
+    status = obey([sys.executable, SCRIPT, *config.ppo.split(), *flags, "--out", str(folder)])
     if status:
         raise UserError(f"{folder}: finetune_ppo.py left with status {status}, as said above")
     return folder
+
+
+def obey(command):
+    """Run a command to its end, its output on stderr; returns its exit status.
+
+    Whoever stops this process stops the command once, and waits until it has saved its state.
+    """
+    with subprocess.Popen(command, stdout=sys.stderr, start_new_session=True) as child:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            child.terminate()
+            child.wait()
+            raise
 
 
 def say(what):
