@@ -60,7 +60,7 @@ def main(config):
             cut = data.random_cut(config.longest_prompt, generator)
             batch = [examples[i] for i in batches[iteration]]
             query, response = data.tensors(batch, cut, device)
-            loss = cross_entropy(lm(query, response), response)
+            loss = cross_entropy(lm, lm.states(query, response), response)
             norm = step(lm, optimizer, schedule, loss)
             stats = {"loss/train": loss.item(), "grad_norm": norm}
             metrics.log(iteration, stats, int((response != PAD).sum()))

@@ -73,8 +73,7 @@ def train(reward, comparisons, groups, parts, config, folder, generator):
             else:
                 loss = regression_loss(scores, targets[texts])
             if config.lm_coef:   # Radford et al. 2018 (GPT), section 3.2
-                logits = reward.lm.logits(states[:, :-1])
-                loss = loss + config.lm_coef * cross_entropy(logits, response)
+                loss = loss + config.lm_coef * cross_entropy(reward.lm, states, response)
             norm = step(reward, optimizer, schedule, loss)
             accuracy = (scores[chosen] > scores[rejected]).float().mean().item()
             stats = {"loss/train": loss.item(), "accuracy/train": accuracy, "grad_norm": norm}

@@ -93,9 +93,16 @@ def use_bf16(precision, device):
     return device.type == "cpu" and native()
 
 
-def cross_entropy(logits, response):
-    """Nats per real token of the responses; logits (B, R, V), response (B, R) -> scalar."""
-    return F.cross_entropy(logits.flatten(0, 1).float(), response.flatten(), ignore_index=PAD)
+def cross_entropy(lm, states, response):
+    """Nats per real token of the responses, a scalar. Only those go through the head: it is wide.
+
+    states    (B, R + 1, D) of `lm.states`; response (B, R)
+    """
+    pad = (response == PAD).flatten()
+    real = len(pad) - int(pad.sum())
+    kept = pad.argsort(stable=True)[:real + -real % 64]   # few shapes: kernels keep buffers for each
+    logits = lm.logits(states[:, :-1].flatten(0, 1)[kept])
+    return F.cross_entropy(logits.float(), response.flatten()[kept], ignore_index=PAD)
 
 
 def linear_decay(optimizer, steps, warmup=0.0):

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from minippo.config import StageConfig
 from minippo.errors import UserError
-from minippo.tokens import PAD
+from minippo.tokens import PAD, pad_right
 from minippo.training import cross_entropy, linear_decay, pick_device, start, step, use_bf16
 
 
@@ -36,12 +37,27 @@ def test_with_a_warmup_the_rate_rises_to_its_peak_and_falls_to_0():
     assert rates(2, warmup=1.0) == pytest.approx([4, 8, 0])
 
 
+class Echo:
+    """A language model whose states are its logits."""
+    def logits(self, states):
+        return states
+
+
 def test_the_loss_of_a_language_model_is_the_mean_over_real_tokens():
-    logits = torch.tensor([[[1.0, 3.0], [1.0, 3.0], [1.0, 3.0]]]).log().requires_grad_()
-    loss = cross_entropy(logits, torch.tensor([[1, 0, PAD]]))
+    states = torch.tensor([[[1.0, 3.0]] * 4]).log().requires_grad_()
+    loss = cross_entropy(Echo(), states, torch.tensor([[1, 0, PAD]]))
     loss.backward()
     assert loss.item() == pytest.approx(0.836988, abs=1e-5)   # (ln 4/3 + ln 4) / 2
-    assert (logits.grad[0, :2] != 0).all() and (logits.grad[0, 2] == 0).all()
+    assert (states.grad[0, :2] != 0).all() and (states.grad[0, 2:] == 0).all()
+
+
+@pytest.mark.parametrize("lengths", [[5, 2, 9], [30, 40, 20], [32, 32], [64]])   # 16, 90, 64, 64
+def test_the_loss_is_that_of_all_logits_at_once(lengths):
+    torch.manual_seed(0)
+    response = pad_right([torch.randint(7, (length,)).tolist() for length in lengths])
+    states = torch.randn(len(lengths), response.shape[1] + 1, 7)
+    expected = F.cross_entropy(states[:, :-1].flatten(0, 1), response.flatten(), ignore_index=PAD)
+    assert torch.allclose(cross_entropy(Echo(), states, response), expected, atol=1e-6)
 
 
 def test_d39_a_step_clears_old_gradients_clips_new_ones_and_returns_the_norm_before():
