@@ -100,7 +100,7 @@ def cross_entropy(lm, states, response):
     """
     pad = (response == PAD).flatten()
     real = len(pad) - int(pad.sum())
-    kept = pad.argsort(stable=True)[:real + -real % 64]   # few shapes: kernels keep buffers for each
+    kept = pad.argsort(stable=True)[:real + -real % 64]   # of few sizes: see data.WIDTHS
     logits = lm.logits(states[:, :-1].flatten(0, 1)[kept])
     return F.cross_entropy(logits.float(), response.flatten()[kept], ignore_index=PAD)
 

@@ -8,8 +8,14 @@ import torch
 from minippo.data import Comparisons
 from minippo.rows import Row
 from minippo.tokenizer import Tokenizer
-from minippo.tools.calibration import (accuracy, everyone_compared, expected_calibration_error, lines,
-                                       rater_agreement, report)
+from minippo.tools.calibration import (
+    accuracy,
+    everyone_compared,
+    expected_calibration_error,
+    lines,
+    rater_agreement,
+    report,
+)
 
 TOKENIZER = Tokenizer.train(["each byte is a token"], 257)
 LN3, LN9 = math.log(3), math.log(9)   # sigmoid of these: 0.75 and 0.9
