@@ -72,9 +72,8 @@ def main(config):
                 steering.update(seen["objective/kl"], len(memory))
             metrics.log(iteration, seen | learned, int(rollout.mask.sum()))
     metrics.close()
-    checkpoint.save(folder, "ppo", policy, tokenizer, config)
     print(comparison.report(policy, reference, reward, fresh, parts, tokenizer, config, folder))
-    checkpoint.finish(folder)
+    checkpoint.save(folder, "ppo", policy, tokenizer, config)
 
 
 def load(config, device):

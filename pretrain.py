@@ -66,12 +66,11 @@ def main(config):
             metrics.log(iteration, stats, int((response != PAD).sum()))
     metrics.close()
     lm.eval()
-    checkpoint.save(folder, "pretrain", lm, tokenizer, config)
     print(held_out_loss(lm, held_out, tokenizer))
     query = prompts.sample(config.samples, generator, device)
     for given, response in zip(query, generate(lm, query, length, 0.8, generator=generator)):
         print(f"  {tokenizer.decode(given)} |{tokenizer.decode(response)}")
-    checkpoint.finish(folder)
+    checkpoint.save(folder, "pretrain", lm, tokenizer, config)
 
 
 @torch.no_grad()

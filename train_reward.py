@@ -6,6 +6,7 @@ import torch
 
 from minippo import checkpoint, data
 from minippo.config import StageConfig, option, run
+from minippo.errors import UserError
 from minippo.generation import generate
 from minippo.metrics import Metrics
 from minippo.resume import resumable
@@ -45,7 +46,6 @@ def main(config):
     print(calibration.lines(calibration.report(reward, comparisons, groups, held_out, generator)))
     normalize(reward, checkpoint.load_lm(config.model)[0], prompts, config, generator)
     checkpoint.save(folder, "reward", reward, tokenizer, config)
-    checkpoint.finish(folder)
 
 
 def train(reward, comparisons, groups, parts, config, folder, generator):
@@ -93,7 +93,10 @@ def normalize(reward, pretrained, prompts, config, generator):
 
 
 def standardized(x):
-    return (x - x.mean()) / x.std(correction=0)
+    """Ratings (N,) with mean 0 and deviation 1; UserError if all are equal."""
+    if not (std := x.std(correction=0)) > 0:
+        raise UserError(data.ALL_EQUAL)
+    return (x - x.mean()) / std
 
 
 if __name__ == "__main__":

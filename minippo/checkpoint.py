@@ -24,7 +24,7 @@ SCRIPTS = {"pretrain": "pretrain.py", "reward": "train_reward.py", "ppo": "finet
 
 
 def save(folder, stage, model, tokenizer, config):
-    """Write a trained model. What is left of the training is deleted by `finish`.
+    """Write a trained model; what was kept to resume its training is deleted.
 
     model    LanguageModel, RewardModel or ActorCritic
     config   the script's, a dataclass: kept for the reader
@@ -37,11 +37,7 @@ def save(folder, stage, model, tokenizer, config):
     tokenizer.save(folder)
     save_tensors(folder / "model.pt", model.state_dict())
     write_atomically(folder / "config.json", json.dumps(about, indent=2).encode())
-
-
-def finish(folder):
-    """Say that a stage is done, its reports too: away with the state of the training."""
-    (Path(folder) / "state.pt").unlink(missing_ok=True)
+    (folder / "state.pt").unlink(missing_ok=True)
 
 
 def clear(folder):

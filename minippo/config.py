@@ -81,7 +81,8 @@ def run(main, config_class, description, arguments=None, prog=None):
     Exit status  2 for a mistake, 3 for numbers that are not finite, 130 for Ctrl-C and SIGTERM,
                  141 if nobody reads the output
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)   # as Ctrl-C
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)   # as Ctrl-C
     if hasattr(sys.stdout, "reconfigure"):   # a model writes what no 8-bit terminal can show
         sys.stdout.reconfigure(errors="replace")
     try:
@@ -102,7 +103,8 @@ def run(main, config_class, description, arguments=None, prog=None):
         sys.exit(complain("out of memory; ask for smaller batches, fewer samples or a smaller "
                           "model, or try another --device"))
     except KeyboardInterrupt:
-        hint = "; the same command with --resume goes on" if hasattr(config_class, "resume") else ""
+        hint = ("; the same command with --resume, and no --overwrite, goes on"
+                if hasattr(config_class, "resume") else "")
         sys.exit(complain("stopped" + hint, status=130))
 
 

@@ -40,20 +40,23 @@ def sync_folder(folder):
             os.close(descriptor)
 
 
-@contextlib.contextmanager
-def locked(path):
-    """Hold a file meanwhile; if this process dies, the system lets go of it.
+def hold(path):
+    """Keep other processes from holding a file, until this one ends or holds another.
 
-    Raises   UserError if another process holds it
+    Raises   UserError if another process holds it; OSError if it cannot be written
     """
-    with open(path, "ab") as file:
-        if fcntl:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{path}: another run is writing it at this moment; wait until "
-                                "that has ended, or name another --out") from None
-        yield
+    while held:
+        held.pop().close()
+    held.append(open(path, "ab"))
+    if fcntl:
+        try:
+            fcntl.flock(held[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{path}: another run is writing it at this moment; wait until that "
+                            "has ended, or name another --out") from None
+
+
+held = []   # the open file that `hold` keeps from others
 
 
 def unwritable(path, error):

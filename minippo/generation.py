@@ -2,6 +2,7 @@
 
 import torch
 
+from minippo.finite import check_finite
 from minippo.tokens import PAD
 from minippo.transformer import KVCache
 
@@ -37,9 +38,13 @@ def generate(lm, query, length, temperature=1.0, top_k=0, top_p=1.0, generator=N
 
 
 def sample(logits, generator=None):
-    """One token per row from softmax(logits), by inverting its cumulative sum. (B, V) -> (B,)"""
+    """One token per row from softmax(logits), by inverting its cumulative sum. (B, V) -> (B,)
+
+    Raises   NonFiniteError if a row of logits is NaN, or has an infinite one
+    """
     cumulative = logits.softmax(-1).cumsum(-1)
     total = cumulative[:, -1:]
+    check_finite("sampling: ", probabilities=total)
     draw = torch.rand(len(logits), 1, generator=generator).to(logits.device) * total
     draw = torch.minimum(draw, torch.nextafter(total, torch.zeros_like(total)))   # never the total
     token = torch.searchsorted(cumulative, draw, right=True)

@@ -1,6 +1,7 @@
 """metrics.jsonl, one JSON object per iteration, and the line that tells a person how far it is."""
 
 import json
+import math
 import os
 import sys
 import time
@@ -14,7 +15,7 @@ class Metrics:
     """A run's record.
 
     folder   metrics.jsonl is written there
-    total    iterations to come
+    total    iterations of the whole run
     shown    what the progress line shows: {label: key of the statistics}
     """
 
@@ -51,7 +52,9 @@ class Metrics:
         now, self.done = time.perf_counter(), iteration + 1
         took, self.last = now - self.last, now
         speed = {"time/seconds": self.elapsed(), "time/tokens_per_second": tokens / took}
-        line = json.dumps({"iteration": iteration, **stats, **speed}) + "\n"
+        row = {"iteration": iteration, **stats, **speed}
+        row = {key: x if math.isfinite(x) else None for key, x in row.items()}   # JSON has no inf
+        line = json.dumps(row) + "\n"
         try:
             self.file.write(line.encode())
             self.file.flush()

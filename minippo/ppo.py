@@ -18,7 +18,7 @@ from minippo.tokens import PAD
 class PPOConfig:
     response_length: int = option(24, "tokens a response may have, the end token included", low=1)
     kl_coef: float = option(0.2, "beta: price of one nat of KL from the reference, in standard "
-                                  "deviations of the score; 0.02 to 0.5", low=0)
+                                  "deviations of the score; 0.02 to 0.5", low=0, high=1000)
     gamma: float = option(1.0, "discount per token; 1 for texts", low=0, high=1)
     lam: float = option(0.95, "of GAE: 0 trusts the critic, 1 the return; 0.9 to 1", low=0, high=1)
     clip: float = option(0.2, "how far a ratio may usefully move from 1; 0.1 to 0.3", low=0.001)
@@ -128,7 +128,7 @@ def accumulate_gradients(policy, minibatch, config):
     shortest_first = minibatch.mask.sum(1).argsort(stable=True)   # alike together: less padding
     for rows in shortest_first.split(config.microbatch_size):
         part = minibatch[rows]
-        weight = part.mask.sum().item() / minibatch.mask.sum().item()
+        weight = part.mask.sum().item() / max(1, minibatch.mask.sum().item())
         loss, stats = ppo_loss(policy, part, config)
         (weight * loss).backward()
         for name, value in stats.items():

@@ -1,6 +1,7 @@
 """A run may be stopped at any moment: state.pt holds all it needs to go on to the same end."""
 
 import hashlib
+import os
 import signal
 import time
 from contextlib import contextmanager
@@ -11,7 +12,6 @@ import torch.nn as nn
 from minippo import checkpoint
 from minippo.config import settings
 from minippo.errors import UserError
-from minippo.files import locked
 from minippo.finite import NonFiniteError
 
 
@@ -26,15 +26,14 @@ def resumable(config, folder, total, generator, origin, **parts):
     origin     what the run is made from (rows, modules, device): a changed one is refused
     parts      what changes while training, each with state_dict() and load_state_dict();
                `metrics` is one of them
-    Raises     NonFiniteError, with the iteration added; KeyboardInterrupt after saving;
-               UserError if another process writes to the folder
+    Raises     NonFiniteError, with the iteration added; KeyboardInterrupt after saving
     """
     path = folder / "state.pt"
     about = {"settings": settings(config), "origin": digest(*origin)}
-    with locked(folder / "metrics.jsonl"), deferred_signals() as signals:
+    with deferred_signals() as signals:
         done = 0
         if path.exists() and not config.overwrite:
-            done = restore(path, about, generator, parts)
+            done = restore(path, about, total, generator, parts)
         else:
             checkpoint.clear(folder)
             parts["metrics"].load_state_dict({"bytes": 0, "iterations": 0, "seconds": 0.0})
@@ -68,29 +67,29 @@ def save(path, about, done, generator, parts):
         "iteration": done, "parts": states})
 
 
-def restore(path, about, generator, parts):
-    """Put a saved state into the parts; returns the number of iterations it has done."""
+def restore(path, about, total, generator, parts):
+    """Put a saved state into the parts; returns how many of the iterations it has done."""
     damaged = UserError(f"{path}: damaged, or of another program; begin again with --overwrite")
     try:
         state = checkpoint.load_tensors(path)
     except UserError:
         raise damaged from None
-    if not isinstance(state, dict) or not state.keys() >= {"settings", "origin", "iteration"}:
-        raise damaged
-    checkpoint.check_settings(path, state["settings"], about["settings"])
-    if state["origin"] != about["origin"]:
-        raise UserError(f"{path}: the data, models or device that this run began with have "
-                        "changed; begin again with --overwrite")
     try:
-        for name, part in parts.items():
-            part.load_state_dict(state["parts"][name])
+        checkpoint.check_settings(path, state["settings"], about["settings"])
+        if state["origin"] != about["origin"]:
+            raise UserError(f"{path}: the data, models or device that this run began with have "
+                            "changed; begin again with --overwrite")
+        if state["iteration"] not in range(1, total + 1):
+            raise damaged
         generator.set_state(state["generator"])
         torch.set_rng_state(state["torch"])
         if state["cuda"] is not None:   # of a run on the same kind of device: see `origin`
             torch.cuda.set_rng_state(state["cuda"])
+        for name, part in parts.items():
+            part.load_state_dict(state["parts"][name])
     except UserError:
         raise
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError):
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError):
         raise damaged from None
     return state["iteration"]
 
@@ -126,6 +125,7 @@ def deferred_signals():
         if noted:
             raise KeyboardInterrupt
         noted.append(number)
+        os.write(2, b"\nstopping after this iteration; once more stops at once\n")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)
               if signal.getsignal(number) != signal.SIG_IGN}

@@ -11,13 +11,15 @@ from torch.optim.lr_scheduler import LambdaLR
 from minippo import checkpoint, corpora, data
 from minippo.config import settings
 from minippo.errors import UserError
+from minippo.files import hold
 from minippo.finite import check_finite, clip_gradients
 from minippo.tokens import PAD
 
 
 def start(config):
     """From a config: device, CPU generator of every random choice, rows by part, output folder."""
-    folder = claim(config)
+    folder = Path(config.out)
+    check_free(folder, config)   # said before anything takes time
     device = pick_device(config.device)
     if hasattr(config, "model"):
         before = checkpoint.read_config(config.model)["settings"].get("data")
@@ -27,18 +29,23 @@ def start(config):
     torch.manual_seed(config.seed)  # for initialisation and dropout
     generator = torch.Generator().manual_seed(config.seed)
     parts = data.split(corpora.read(config.data))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "metrics.jsonl").open("a").close()
-    except OSError as error:
-        raise UserError(f"--out {folder}: cannot be written ({error.strerror}); "
-                        "name another folder") from None
+    claim(folder)
+    check_free(folder, config)   # another run may have ended here meanwhile
     return device, generator, parts, folder
 
 
-def claim(config):
-    """The folder to write, if this run may; leaves with status 0 if it is finished already."""
-    folder = Path(config.out)
+def claim(folder):
+    """Make the folder to write, and keep other processes from it until this one ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        hold(folder / "metrics.jsonl")
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be written ({error.strerror}); "
+                        "name another folder") from None
+
+
+def check_free(folder, config):
+    """UserError unless a run with these flags may write to a folder; SystemExit if it is done."""
     if not config.out.strip():
         raise UserError("--out is empty; name a folder")
     read = [getattr(config, name) for name in ("model", "reward") if hasattr(config, name)]
@@ -46,13 +53,17 @@ def claim(config):
         raise UserError(f"--out {folder} is also read from; name another folder")
     if config.resume and config.overwrite:
         raise UserError("--resume keeps the run that is there, --overwrite deletes it; give one")
-    held = [name for name in checkpoint.FILES
-            if os.path.exists(folder / name)]   # Path.exists raises for a name too long
-    stopped, finished = "state.pt" in held, "config.json" in held and "state.pt" not in held
-    if held and not (config.overwrite or config.resume and (stopped or finished)):
-        what = "a finished run" if finished else "a stopped run" if stopped else held[0]
-        raise UserError(f"--out {folder} holds {what}: go on with --resume, "
-                        "delete it with --overwrite, or name another --out")
+    there = {name for name in checkpoint.FILES
+             if os.path.exists(folder / name)}   # Path.exists raises for a name too long
+    record = folder / "metrics.jsonl"
+    begun = os.path.exists(record) and record.stat().st_size > 0
+    stopped = "state.pt" in there or begun and not there
+    finished = not stopped and {"config.json", "model.pt", "tokenizer.json"} <= there
+    if (there or begun) and not (config.overwrite or config.resume and (stopped or finished)):
+        what = "a finished run" if finished else "a stopped run" if stopped else min(there)
+        way = "go on with --resume, " if stopped or finished else ""
+        raise UserError(f"--out {folder} holds {what}: {way}delete it with --overwrite, "
+                        "or name another --out")
     if finished and config.resume:
         before = checkpoint.read_config(folder)["settings"]
         checkpoint.check_settings(folder, before, settings(config))
@@ -62,7 +73,6 @@ def claim(config):
                       file=sys.stderr)
         print(f"{folder}: finished already")
         sys.exit(0)
-    return folder
 
 
 def finished_at(folder):

@@ -104,8 +104,8 @@ FAULTS = [
         skip_later: 0 < config.max_ratio < => 0 < 1.5 * config.max_ratio <
         skipped_and_stepped: optimizer.step() => pass
         microbatches_not_weighted: (weight * loss).backward() => loss.backward()
-        microbatches_weighted_by_episodes: part.mask.sum().item() / minibatch.mask.sum().item() \
-=> len(part) / len(minibatch)
+        microbatches_weighted_by_episodes: \
+part.mask.sum().item() / max(1, minibatch.mask.sum().item()) => len(part) / len(minibatch)
         statistics_not_weighted: weight * value.item() => value.item()
         old_is_the_reference: old, mask = batch.logprobs => old, mask = batch.reference_logprobs
         old_values_are_the_new: value_loss(values, batch.values, => value_loss(values, values,

@@ -241,7 +241,7 @@ def edit_state(place, edits):
     """A stopped run's state.pt, restored into parts like those that it is of."""
     path = place.folder / "stopped" / "state.pt"
     with changed(path, edited(path.read_bytes(), edits)):
-        resume.restore(path, place.about, torch.Generator(), copy.deepcopy(place.parts))
+        resume.restore(path, place.about, 10**6, torch.Generator(), copy.deepcopy(place.parts))
 
 
 def prepared(folder):

@@ -5,6 +5,7 @@ finished stages, a stopped one), the command. All run in this process; a few mor
 """
 
 import hashlib
+import fcntl
 import json
 import math
 import os
@@ -88,6 +89,8 @@ PART = {row.id: name for name, rows in split([Row(str(i), "") for i in range(300
         for row in rows}
 EQUAL_HELD_OUT = "id,text,rating\n" + "\n".join(
     f"{i},film {i},{1 if part in ('prompts', 'test') else int(i) % 2}" for i, part in PART.items())
+EQUAL_MEANS = "\n".join(json.dumps({"text": f"film {i}", "votes": [i + 1, -i - 1]})
+                        for i in range(300))
 LONG_IN_TEST = "\n".join(
     json.dumps({"id": i, "prompt": LONG[int(i)] if part == "test" else "q", "chosen": "yes",
                 "rejected": "no"}) for i, part in PART.items())
@@ -217,7 +220,7 @@ FLAGS = [   # command, words
     ("ppo --target happy", "--target|'happy'|positive"),
     ("ppo --gamma 2", "--gamma|2 is not from 0 to 1"),
     ("ppo --lam nan", "--lam|nan is not from 0 to 1"),
-    ("ppo --kl-coef -0.1", "--kl-coef|at least 0"),
+    ("ppo --kl-coef -0.1", "--kl-coef|from 0 to 1000"),
     ("ppo --clip 0", "--clip|at least 0.001"),
     ("ppo --minibatch-size 0", "--minibatch-size|at least 1"),
     ("ppo --minibatch-size 5", "--minibatch-size 5 is larger than --rollout-size 4|lower it"),
@@ -256,7 +259,8 @@ def test_a_gpu_that_is_not_there_is_named(place, capsys, stage):
 
 def test_preferences_that_are_none_are_named(place, capsys):
     put("equal.csv", EQUAL)(place), put("held_out.csv", EQUAL_HELD_OUT)(place)
-    put("unrated.txt", UNRATED)(place), put("p.jsonl", PAIRS)(place)
+    put("means.jsonl", EQUAL_MEANS)(place), put("unrated.txt", UNRATED)(place)
+    put("p.jsonl", PAIRS)(place)
     put("short.jsonl", "\n".join(PAIR % ("q", i, i) for i in range(300)))(place)
     before = snapshot(place)
     note = "reward --data"
@@ -264,6 +268,7 @@ def test_preferences_that_are_none_are_named(place, capsys):
                            (f"{note} held_out.csv", "or in its held-out tenth, are equal"),
                            (f"{note} unrated.txt", "no preferences|rating or label"),
                            (f"{note} p.jsonl", "the prompt of row"),
+                           (f"{note} means.jsonl --loss regression", "all ratings in the data"),
                            (f"{note} short.jsonl --loss regression", "--loss regression needs")]:
         with pytest.raises(SystemExit) as left:
             run(train_reward.main, train_reward.Config, "", NEW["reward"] + command.split()[1:])
@@ -421,6 +426,8 @@ DAMAGE = [   # name, words, what to do, command
      copied(M, S), RESUME),
     ("state_of_other_data", "stopped/state.pt: the data, models or device|have changed|--overwrite",
      put("data.csv", GOOD), RESUME),
+    ("no_weights", "--out pretrain holds config.json: delete it with --overwrite",
+     lambda folder: (folder / M).unlink(), "pretrain --out pretrain --resume"),
     ("strange_file", "--out old holds model.pt|--overwrite", put("old/model.pt", "mine"),
      "pretrain --out old"),
     ("state_of_another_script", "state.pt: a run of another script|--overwrite",
@@ -450,6 +457,35 @@ def test_a_folder_without_permission_is_named(place, capsys):
     finally:
         if was_root:
             os.seteuid(0)
+
+
+def test_a_folder_that_another_run_writes_to_is_named(place, capsys):
+    for flag in ("--resume", "--overwrite"):
+        with open(place / "stopped/metrics.jsonl", "ab") as other:   # as another process would
+            fcntl.flock(other, fcntl.LOCK_EX)
+            before = snapshot(place)
+            refused(f"pretrain --out stopped {flag}", capsys,
+                    "stopped/metrics.jsonl: another run is writing it|wait|another --out")
+            unchanged(place, before)
+
+
+@pytest.mark.parametrize("flag, status", [("", 2), ("--resume", 0)])
+def test_a_run_that_ends_while_another_waits_is_kept(place, monkeypatch, capsys, flag, status):
+    def end_of_the_other(path):
+        shutil.copytree(place / "pretrain", place / "new", dirs_exist_ok=True)
+    monkeypatch.setattr("minippo.training.hold", end_of_the_other)
+    with pytest.raises(SystemExit) as left:
+        run(pretrain.main, pretrain.Config, "", [*NEW["pretrain"], *flag.split()])
+    assert (left.value.code or 0) == status
+    assert ("finished" if status == 0 else "holds a finished run") in "".join(capsys.readouterr())
+    assert {name: x for name, x in snapshot(place / "new").items()} == snapshot(place / "pretrain")
+
+
+def test_a_record_without_a_state_is_a_stopped_run(place, capsys):
+    put("old/metrics.jsonl", '{"iteration": 0}\n')(place)
+    refused("pretrain --out old", capsys, "--out old holds a stopped run: go on with --resume")
+    run(pretrain.main, pretrain.Config, "", [*arguments_of("pretrain", "old"), "--resume"])
+    assert (place / "old/model.pt").read_bytes() == (place / M).read_bytes()
 
 
 # ---------------------------------------------------------------- what is odd, but no mistake

@@ -1,6 +1,7 @@
 """Numbers that are no numbers stop a run before they reach a weight, and the message says where."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -139,3 +140,33 @@ def test_a_stage_leaves_with_status_3_says_where_and_keeps_what_was_there(
     assert left.value.code == 3
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith("error: iteration 0: rollout: scores is not finite")
+
+
+def test_a_model_that_has_gone_wrong_in_its_last_step_is_not_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        run(pretrain.main, pretrain.Config, "", f"{TINY} --passes 1 --width 16 --heads 2 "
+            "--layers 1 --vocab-size 300 --batch-size 100000 --warmup 0 --lr 1e9".split())
+    assert left.value.code == 3
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: sampling: probabilities is not finite")
+    assert not (tmp_path / "runs/pretrain/model.pt").exists()
+
+
+def test_a_policy_that_is_not_finite_stops_the_rollout(lm, query):
+    policy = ActorCritic(lm).eval()
+    reference = frozen(policy)
+    with torch.no_grad():
+        lm.norm.bias[0] = torch.nan
+    with pytest.raises(NonFiniteError, match="^sampling: probabilities is not finite"):
+        collect(policy, reference, lambda query, response: torch.ones(len(query)), query, CONFIG)
+
+
+def test_an_update_on_empty_responses_alone_changes_nothing(lm, query):
+    policy, episodes = rollout(lm, query)
+    memory = PPOMemory()
+    memory.store(replace(episodes, **{name: x[:, :0] for name, x in vars(episodes).items()
+                                      if name != "query"}))
+    before = copy.deepcopy(policy.state_dict())
+    update(policy, torch.optim.SGD(policy.parameters(), 0.1), memory, CONFIG)
+    assert all(torch.equal(before[name], x) for name, x in policy.state_dict().items())

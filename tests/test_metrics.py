@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -61,3 +62,10 @@ def test_a_terminal_gets_one_line_that_is_rewritten(tmp_path, turned_clock, monk
 
 def test_a_clock_shows_minutes_and_seconds():
     assert [clock(s) for s in (0, 59.9, 60, 3725)] == ["0:00", "0:59", "1:00", "62:05"]
+
+
+def test_what_is_not_finite_is_null_for_json_has_no_infinity(tmp_path):
+    log = Metrics(tmp_path, 1, {})
+    log.log(0, {"ppo/policy/ratio": math.inf}, tokens=40)
+    log.close()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["ppo/policy/ratio"] is None

@@ -18,7 +18,7 @@ from minippo.tokens import PAD
 from minippo.tools.comparison import distinct
 from minippo.tools.frontier import BEST, PPO, best_of, best_of_kl, draw, fit, table, verdict
 from minippo.tools.words import Judge
-from minippo.training import pick_device, use_bf16
+from minippo.training import finished_at, pick_device, use_bf16
 
 SCRIPT = Path(__file__).resolve().parents[2] / "finetune_ppo.py"
 
@@ -96,9 +96,8 @@ def finetune(config, seed, coef):
     """
     folder = Path(config.runs) / str(seed) / f"kl-{coef:g}"
     model, reward = at(config.model, seed), at(config.reward, seed)
-    done = folder / "config.json"
     for name in (model, reward):
-        if done.exists() and done.stat().st_mtime < (Path(name) / "model.pt").stat().st_mtime:
+        if 0 < finished_at(folder) < finished_at(name):
             raise UserError(f"{folder}: holds a run older than {name}; delete it, "
                             "or name another --runs")
     if not SCRIPT.is_file():
