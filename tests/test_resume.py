@@ -221,7 +221,8 @@ def test_a_stopped_script_says_how_to_go_on(tmp_path, number):
         time.sleep(0.05)
     run.send_signal(number)
     last = run.communicate()[1].splitlines()[-1]
-    assert run.returncode == 130 and "the same command with --resume, and no --overwrite, goes on" in last
+    assert run.returncode == 130
+    assert last.endswith("the same command with --resume, and no --overwrite, goes on")
     assert (metrics.parent / "state.pt").exists()
     again = script(tmp_path, *TINY.split())
     assert "holds a stopped run: go on with --resume" in again.communicate()[1]

@@ -311,19 +311,23 @@ def inserted(text, table):
     return f"{begin}{BEGIN}\n\n{table}\n\n{END}{after if found else chr(10)}"
 
 
+def text_of(path):
+    """What a file says that the table is put into; a title if there is none yet."""
+    try:
+        return path.read_text(encoding="utf-8") if path.exists() else "# Ablations\n\n"
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--out {path}: cannot be read ({error}); name another file") from None
+
+
 def main(config):
     """Run them, a line to stderr for each; write the table into the file, and print it."""
     names = config.only.split(",") if config.only else list(ABLATIONS)
     if unknown := [name for name in names if name not in ABLATIONS]:
         raise UserError(f"--only {','.join(unknown)}: no such row; there is {', '.join(ABLATIONS)}")
     path = Path(config.out)
-    try:   # before the work
-        before = path.read_text(encoding="utf-8") if path.exists() else "# Ablations\n\n"
-        inserted(before, "")
-        write_atomically(path, before.encode())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--out {path}: cannot be read and written ({error}); "
-                        "name another file") from None
+    before = text_of(path)
+    inserted(before, "")
+    write_atomically(path, before.encode())   # what cannot be written shows before the work
     baseline, rows = run(ABLATIONS["baseline"], config), [head(config)]
     if None in baseline:
         raise UserError("the baseline's numbers are not finite; lower --lr")
@@ -332,5 +336,5 @@ def main(config):
         rows.append(row(ABLATIONS[name], results, baseline))
         print(f"{i}/{len(names)}  {name}: {rows[-1]}", file=sys.stderr, flush=True)
     table = "\n".join(rows)
-    write_atomically(path, inserted(before, table).encode())
+    write_atomically(path, inserted(text_of(path), table).encode())   # it may have been edited
     print(table)

@@ -10,6 +10,7 @@ K queries, M responses: all there are. Every number of a policy is a (K, M) tabl
 import copy
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -178,7 +179,7 @@ def measure(config, architecture, seed, parts=PARTS):
 
 def main(config):
     """Print a row per run: objectives, gap, and the distance on the way."""
-    canvas = figure() if config.plot else None   # a missing package shows before the work
+    canvas = figure(config.plot) if config.plot else None   # what is missing shows before the work
     both, runs = config.architecture == "both", {}
     print(f"{'':16}{'J':>8}{'':>18}{'gap':>11}   KL(pi || pi*) in nats, after\n"
           f"architecture seed{'reference':>10}{'PPO':>9}{'optimum':>9}{'%':>8}"
@@ -194,8 +195,10 @@ def main(config):
         draw(canvas, runs, config)
 
 
-def figure():
-    """An empty matplotlib Figure, or the one line that says what is missing."""
+def figure(file):
+    """An empty matplotlib Figure for a file, or the one line that says what is missing."""
+    if not Path(file).resolve().parent.is_dir():
+        raise UserError(f"--plot {file}: there is no such folder; make it, or name another")
     try:
         from matplotlib.figure import Figure
     except ImportError:
