@@ -96,7 +96,7 @@ def run(main, config_class, description, arguments=None, prog=None):
     except OSError as error:
         sys.exit(complain(f"{error}; mend that, and try again"))
     except NonFiniteError as error:
-        sys.exit(complain(error, status=3))
+        sys.exit(complain(f"{error}; train again with a lower --lr", status=3))
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise

@@ -55,9 +55,8 @@ def resumable(config, folder, total, generator, origin, **parts):
             if signals:   # it came after the last iteration
                 raise KeyboardInterrupt
         except NonFiniteError as error:
-            kept = f"{path} holds an earlier state; " if path.exists() else ""
-            raise NonFiniteError(f"iteration {done}: {error}; {kept}"
-                                 "begin again with a lower --lr and --overwrite") from None
+            kept = f"; {path} holds an earlier state" if path.exists() else ""
+            raise NonFiniteError(f"iteration {done}: {error}{kept}") from None
 
 
 def save(path, about, done, generator, parts):
