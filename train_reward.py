@@ -21,7 +21,7 @@ class Config(StageConfig):
     out: str = option("runs/reward", "folder to write")
     model: str = option("runs/pretrain", "folder of the pretrained model to start from")
     loss: str = option("pairwise", "on preferences or ratings", choices=("pairwise", "regression"))
-    passes: int = option(3, "times that each text votes, all within one pass", low=1)
+    passes: int = option(3, "over the texts, a vote of each in every pass", low=1)
     group_size: int = option(32, "texts per step; all of them are compared with each other", low=2)
     lr: float = option(3e-4, "learning rate, falling to 0; 1e-4 to 1e-3", low=0)
     lm_coef: float = option(0.5, "weight of a language-modelling loss beside it; 0 = off", low=0)
@@ -56,7 +56,7 @@ def train(reward, comparisons, groups, parts, config, folder, generator):
     optimizer = torch.optim.AdamW(reward.parameters(), config.lr,
                                   weight_decay=config.weight_decay, fused=True)
     schedule = linear_decay(optimizer, len(groups))
-    metrics = Metrics(folder, len(groups), {"loss": "loss/train", "accuracy": "accuracy/train"})
+    metrics = Metrics(folder, len(groups), {"loss": "loss/reward", "accuracy": "accuracy/train"})
     reward.train()
     origin = parts, reward, device, reward.lm.bf16
     with resumable(config, folder, len(groups), generator, origin, model=reward,
@@ -72,11 +72,12 @@ def train(reward, comparisons, groups, parts, config, folder, generator):
                 loss = preference_loss(scores[chosen], scores[rejected])
             else:
                 loss = regression_loss(scores, targets[texts])
+            stats = {"loss/reward": loss.item()}
             if config.lm_coef:   # Radford et al. 2018 (GPT), section 3.2
                 loss = loss + config.lm_coef * cross_entropy(reward.lm, states, response)
             norm = step(reward, optimizer, schedule, loss)
             accuracy = (scores[chosen] > scores[rejected]).float().mean().item()
-            stats = {"loss/train": loss.item(), "accuracy/train": accuracy, "grad_norm": norm}
+            stats |= {"loss/train": loss.item(), "accuracy/train": accuracy, "grad_norm": norm}
             metrics.log(iteration, stats, int((response != PAD).sum()))
     metrics.close()
     reward.eval()

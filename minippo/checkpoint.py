@@ -81,6 +81,8 @@ def read_config(folder):
     """What a stage's config.json says, a dict; UserError if it is missing or damaged."""
     folder = Path(folder)
     path = folder / "config.json"
+    if os.path.isfile(folder / "state.pt") and not os.path.isfile(path):
+        raise UserError(f"{folder}: a run that was stopped; go on with it, by --resume, first")
     if not os.path.isfile(path):   # Path.is_file raises for a name that is too long
         raise UserError(f"{folder}: no trained model here (no config.json); "
                         "run the stage before, or give its --out")

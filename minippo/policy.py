@@ -40,7 +40,7 @@ class ActorCritic(nn.Module):
             values = self.critic.prefix_scores(query, response)[:, :-1]
         pad, logprobs = response == PAD, logits.log_softmax(-1)   # (B, R, V), once for both below
         return (at_tokens(logprobs, response), values.masked_fill(pad, 0),
-                surprise(logprobs).masked_fill(pad, 0))
+                entropy_of(logprobs).masked_fill(pad, 0))
 
     def generate(self, query, length, generator=None):
         """Responses (B, <= length) sampled at the policy's own temperature, no top-k, no top-p."""
@@ -67,10 +67,10 @@ def at_tokens(logprobs, tokens):
 
 def entropy(logits):
     """Entropy of softmax(logits). (..., V) -> (...) nats"""
-    return surprise(at_least_float32(logits).log_softmax(-1))
+    return entropy_of(at_least_float32(logits).log_softmax(-1))
 
 
-def surprise(logprobs):
+def entropy_of(logprobs):
     """Entropy, -sum p log p, of log-probabilities. (..., V) -> (...) nats"""
     return -(logprobs.exp() * logprobs).sum(-1)
 

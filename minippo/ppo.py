@@ -58,10 +58,10 @@ def collect(policy, reference, score, query, config, generator=None):
     check_finite("rollout: ", logprobs=logprobs, reference_logprobs=reference_logprobs,
                  values=values, scores=scores)
 
-    judged = scores
+    paid = scores
     if config.missing_end_penalty:   # a score of half a text means nothing: none is given
-        judged = scores.masked_fill(~ended, -config.missing_end_penalty)
-    rewards = penalized_rewards(judged, logprobs, reference_logprobs, mask, config.kl_coef)
+        paid = scores.masked_fill(~ended, -config.missing_end_penalty)
+    rewards = penalized_rewards(paid, logprobs, reference_logprobs, mask, config.kl_coef)
     if config.whiten_rewards:
         rewards = whiten(rewards, mask, shift_mean=False)
     advantages, returns = gae(rewards, values, config.gamma, config.lam)

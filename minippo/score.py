@@ -3,18 +3,18 @@
 import torch
 
 from minippo.errors import UserError
-from minippo.policy import token_logprobs
+from minippo.policy import frozen, token_logprobs
 from minippo.tokens import PAD
 
 
 class NegativePerplexity:
     """Minus the perplexity of the response under a language model: at most -1, high if fluent.
 
-    lm   a LanguageModel; not trained by this
+    lm   a LanguageModel: a frozen copy of it is kept, whatever becomes of the original
     """
 
     def __init__(self, lm):
-        self.lm = lm
+        self.lm = frozen(lm)
 
     @torch.no_grad()
     def __call__(self, query, response):

@@ -60,8 +60,8 @@ def check_free(folder, config):
     stopped = "state.pt" in there or begun and not there
     finished = not stopped and {"config.json", "model.pt", "tokenizer.json"} <= there
     if (there or begun) and not (config.overwrite or config.resume and (stopped or finished)):
-        what = "a finished run" if finished else "a stopped run" if stopped else min(there)
-        way = "go on with --resume, " if stopped or finished else ""
+        what = "a finished run" if finished else "an unfinished run" if stopped else min(there)
+        way = "keep it with --resume, " if finished else "go on with --resume, " if stopped else ""
         raise UserError(f"--out {folder} holds {what}: {way}delete it with --overwrite, "
                         "or name another --out")
     if finished and config.resume:

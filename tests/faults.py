@@ -76,10 +76,10 @@ FAULTS = [
 => response[:, -1] == policy.end
         penalty_of_those_that_ended: masked_fill(~ended, - => masked_fill(ended, -
         penalty_as_a_gift: ended, -config.missing_end_penalty => ended, config.missing_end_penalty
-        penalty_not_in_the_rewards: penalized_rewards(judged, => penalized_rewards(scores,
+        penalty_not_in_the_rewards: penalized_rewards(paid, => penalized_rewards(scores,
         penalty_always: if config.missing_end_penalty: => if True:
-        kl_the_other_way: (judged, logprobs, reference_logprobs, \
-=> (judged, reference_logprobs, logprobs,
+        kl_the_other_way: (paid, logprobs, reference_logprobs, \
+=> (paid, reference_logprobs, logprobs,
         rewards_centred: shift_mean=False) => shift_mean=True)
         gamma_and_lambda_swapped: config.gamma, config.lam) => config.lam, config.gamma)
         advantages_not_whitened: whiten(advantages, mask), returns) => advantages, returns)
@@ -143,7 +143,7 @@ part.mask.sum().item() / max(1, minibatch.mask.sum().item()) => len(part) / len(
         value_bias_starts_anywhere: nn.init.zeros_(self.value_head.bias) => pass
         critic_leaves_the_trunk_alone: self.value_head(states) => self.value_head(states.detach())
         values_at_pads: values.masked_fill(pad, 0), => values,
-        entropy_at_pads: surprise(logprobs).masked_fill(pad, 0) => surprise(logprobs)
+        entropy_at_pads: entropy_of(logprobs).masked_fill(pad, 0) => entropy_of(logprobs)
         log_probs_at_pads: .masked_fill(tokens == PAD, 0) =>
         log_probs_unnormalised: logprobs = response == PAD, logits.log_softmax(-1) \
 => logprobs = response == PAD, logits
@@ -151,7 +151,8 @@ part.mask.sum().item() / max(1, minibatch.mask.sum().item()) => len(part) / len(
 => at_tokens(at_least_float32(logits),
         log_probs_of_0: logprobs.gather(-1, tokens.clamp(min=0)[..., None]) => logprobs[..., :1]
         log_probs_of_the_wrong_shape: if logits.shape[:-1] != tokens.shape: => if False:
-        entropy_of_logits: surprise(at_least_float32(logits).log_softmax(-1)) => surprise(logits)
+        entropy_of_logits: entropy_of(at_least_float32(logits).log_softmax(-1)) \
+=> entropy_of(logits)
         entropy_unweighted: (logprobs.exp() * logprobs).sum(-1) => logprobs.mean(-1)
         entropy_negative: return -(logprobs.exp() => return (logprobs.exp()
         bfloat16_kept: x if x.itemsize >= 4 else x.float() => x

@@ -204,7 +204,7 @@ FLAGS = [   # command, words
     ("pretrain --out /proc/nowhere/new", "/proc/nowhere/new: cannot be written"),
     ("pretrain --out " + "a" * 300, "cannot be written (File name too long)"),
     ("pretrain --out pretrain", "--out pretrain holds a finished run|--overwrite"),
-    ("pretrain --out stopped", "--out stopped holds a stopped run|--resume"),
+    ("pretrain --out stopped", "--out stopped holds an unfinished run|--resume"),
     ("pretrain --out reward --resume", "reward|a run of another script"),
     ("pretrain --out pretrain --resume --lr 0.5", "--lr was 0.0004, now 0.5|--overwrite"),
     ("pretrain --out stopped --resume --lr 0.5", "state.pt|--lr was 0.0004, now 0.5"),
@@ -428,6 +428,8 @@ DAMAGE = [   # name, words, what to do, command
      put("data.csv", GOOD), RESUME),
     ("no_weights", "--out pretrain holds config.json: delete it with --overwrite",
      lambda folder: (folder / M).unlink(), "pretrain --out pretrain --resume"),
+    ("not_finished", "stopped: a run that was stopped|--resume", folders(),
+     "reward --model stopped"),
     ("strange_file", "--out old holds model.pt|--overwrite", put("old/model.pt", "mine"),
      "pretrain --out old"),
     ("state_of_another_script", "state.pt: a run of another script|--overwrite",
@@ -483,7 +485,7 @@ def test_a_run_that_ends_while_another_waits_is_kept(place, monkeypatch, capsys,
 
 def test_a_record_without_a_state_is_a_stopped_run(place, capsys):
     put("old/metrics.jsonl", '{"iteration": 0}\n')(place)
-    refused("pretrain --out old", capsys, "--out old holds a stopped run: go on with --resume")
+    refused("pretrain --out old", capsys, "--out old holds an unfinished run: go on with --resume")
     run(pretrain.main, pretrain.Config, "", [*arguments_of("pretrain", "old"), "--resume"])
     assert (place / "old/model.pt").read_bytes() == (place / M).read_bytes()
 

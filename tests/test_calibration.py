@@ -82,8 +82,9 @@ def test_d18_the_ceiling_is_how_often_people_s_mean_agrees_with_one_of_them():
     # votes 0 or 4 against 1: the mean 2 says x, one vote says so half of the time
     found = figures(Letters(x=1.0), rows({"x": [0, 4], "y": [1]}))
     assert found["ceiling"] == pytest.approx(0.5, abs=0.05) == found["accuracy"]
-    found = figures(Letters(y=1.0), rows({"x": [2], "y": [1]}))
+    found = figures(Letters(y=1.0), rows({"x": [2, 2], "y": [1]}))
     assert found["ceiling"] == 1 and found["accuracy"] == 0   # people's, whatever the model says
+    assert "ceiling" not in figures(Letters(y=1.0), rows({"x": [2], "y": [1]}))   # one vote each
 
 
 def test_the_baseline_learns_from_the_same_comparisons_and_is_measured_on_the_same_pairs():

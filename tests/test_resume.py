@@ -225,5 +225,5 @@ def test_a_stopped_script_says_how_to_go_on(tmp_path, number):
     assert last.endswith("the same command with --resume, and no --overwrite, goes on")
     assert (metrics.parent / "state.pt").exists()
     again = script(tmp_path, *TINY.split())
-    assert "holds a stopped run: go on with --resume" in again.communicate()[1]
+    assert "holds an unfinished run: go on with --resume" in again.communicate()[1]
     assert again.returncode == 2

@@ -149,6 +149,7 @@ def test_the_language_modelling_loss_stands_beside_the_preferences(tmp_path):
     torch.nn.init.zeros_(reward.lm.embedding.weight)   # the head, too: ln 257 = 5.549076 a token
     first = trained(tmp_path, reward, lm_coef=0.5, lr=0.0)[0]
     assert first["loss/train"] == pytest.approx(3.467685, abs=1e-5)
+    assert first["loss/reward"] == pytest.approx(0.693147, abs=1e-5)
 
 
 def test_d14_standardized_ratings_have_mean_0_and_population_deviation_1():
