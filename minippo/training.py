@@ -15,6 +15,9 @@ from minippo.files import hold
 from minippo.finite import check_finite, clip_gradients
 from minippo.tokens import PAD
 
+FINISHED, UNFINISHED = "a finished run", "an unfinished run"
+WITH_RESUME = {FINISHED: "keep it with --resume, ", UNFINISHED: "go on with --resume, "}
+
 
 def start(config):
     """From a config: device, CPU generator of every random choice, rows by part, output folder."""
@@ -53,18 +56,11 @@ def check_free(folder, config):
         raise UserError(f"--out {folder} is also read from; name another folder")
     if config.resume and config.overwrite:
         raise UserError("--resume keeps the run that is there, --overwrite deletes it; give one")
-    there = {name for name in checkpoint.FILES
-             if os.path.exists(folder / name)}   # Path.exists raises for a name too long
-    record = folder / "metrics.jsonl"
-    begun = os.path.exists(record) and record.stat().st_size > 0
-    stopped = "state.pt" in there or begun and not there
-    finished = not stopped and {"config.json", "model.pt", "tokenizer.json"} <= there
-    if (there or begun) and not (config.overwrite or config.resume and (stopped or finished)):
-        what = "a finished run" if finished else "an unfinished run" if stopped else min(there)
-        way = "keep it with --resume, " if finished else "go on with --resume, " if stopped else ""
-        raise UserError(f"--out {folder} holds {what}: {way}delete it with --overwrite, "
-                        "or name another --out")
-    if finished and config.resume:
+    found = held_by(folder)
+    if found and not (config.overwrite or config.resume and found in WITH_RESUME):
+        raise UserError(f"--out {folder} holds {found}: {WITH_RESUME.get(found, '')}"
+                        "delete it with --overwrite, or name another --out")
+    if found == FINISHED and config.resume:
         before = checkpoint.read_config(folder)["settings"]
         checkpoint.check_settings(folder, before, settings(config))
         for name in read:
@@ -73,6 +69,19 @@ def check_free(folder, config):
                       file=sys.stderr)
         print(f"{folder}: finished already")
         sys.exit(0)
+
+
+def held_by(folder):
+    """FINISHED, UNFINISHED, or the name of a file that is left in the folder, "" if none."""
+    there = {name for name in checkpoint.FILES
+             if os.path.exists(folder / name)}   # Path.exists raises for a name too long
+    record = folder / "metrics.jsonl"
+    begun = os.path.exists(record) and record.stat().st_size > 0
+    if "state.pt" in there or begun and not there:
+        return UNFINISHED
+    if {"config.json", "model.pt", "tokenizer.json"} <= there:
+        return FINISHED
+    return min(there, default="")
 
 
 def finished_at(folder):
