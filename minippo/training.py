@@ -113,15 +113,20 @@ def use_bf16(precision, device):
 
 
 def cross_entropy(lm, states, response):
-    """Nats per real token of the responses, a scalar. Only those go through the head: it is wide.
+    """Nats per real token of the responses, a scalar.
+
+    Only those go through the head, some at a time: their logits are what takes memory and time.
 
     states    (B, R + 1, D) of `lm.states`; response (B, R)
     """
     pad = (response == PAD).flatten()
     real = len(pad) - int(pad.sum())
     kept = pad.argsort(stable=True)[:real + -real % 64]   # of few sizes: see data.WIDTHS
-    logits = lm.logits(states[:, :-1].flatten(0, 1)[kept])
-    return F.cross_entropy(logits.float(), response.flatten()[kept], ignore_index=PAD)
+    states, tokens = states[:, :-1].flatten(0, 1)[kept], response.flatten()[kept]
+    with lm.autocast():   # entered once: one bfloat16 copy of the head for all parts
+        nats = sum(F.cross_entropy(lm.logits(x).float(), y, ignore_index=PAD, reduction="sum")
+                   for x, y in zip(states.split(256), tokens.split(256)))
+    return nats / real
 
 
 def linear_decay(optimizer, steps, warmup=0.0):

@@ -324,12 +324,12 @@ generator=generator).tolist() \
         gradients_unclipped: norm = clip_gradients(model, max_grad_norm) \
 => norm = clip_gradients(model, 0)
         rate_constant: schedule.step() => pass
-        pads_are_learnt: response.flatten()[kept], ignore_index=PAD \
-=> response.flatten()[kept].clamp(min=0)
+        pads_are_learnt: lm.logits(x).float(), y, => lm.logits(x).float(), y.clamp(min=0),
         tokens_forgotten: [:real + -real % 64] => [:real - real % 64]
         pads_first: pad.argsort(stable=True) => pad.argsort(stable=True, descending=True)
         loss_a_state_late: states[:, :-1].flatten(0, 1)[kept] => states[:, 1:].flatten(0, 1)[kept]
-        loss_summed: ignore_index=PAD => ignore_index=PAD, reduction="sum"
+        loss_summed: return nats / real => return nats
+        loss_over_all_kept: return nats / real => return nats / len(kept)
         precision_flipped: return precision == "bf16" => return precision != "bf16"
         seed_ignored: torch.Generator().manual_seed(config.seed) => torch.Generator()
     """),
