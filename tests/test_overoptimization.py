@@ -223,7 +223,7 @@ def test_a_finished_run_is_used_again_but_not_for_other_flags_or_models(swept):
     assert ((Path(swept.out) / "points.json").read_text(), model.stat().st_mtime_ns) == before
     with pytest.raises(UserError, match="kl-0.1: finetune_ppo.py left with status 2"):
         main(Config(**vars(swept) | {"ppo": "--iterations 2"}))
-    (Path(swept.reward.replace("{seed}", "5")) / "model.pt").touch()
+    (Path(swept.reward.replace("{seed}", "5")) / "config.json").touch()
     with pytest.raises(UserError, match="kl-0.1: holds a run older than .*reward; delete it"):
         main(Config(**vars(swept)))
 
