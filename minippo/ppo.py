@@ -48,9 +48,8 @@ def collect(policy, reference, score, query, config, generator=None):
     """
     response = policy.generate(query, config.response_length, generator)
     mask = response != PAD
-    parts = list(zip(query.split(config.microbatch_size), response.split(config.microbatch_size)))
-    logprobs, values, entropy = (torch.cat(x) for x in zip(*(policy(*part) for part in parts)))
-    reference_logprobs = torch.cat([reference(*part)[0] for part in parts])
+    logprobs, values, entropy = in_microbatches(policy, query, response, config)
+    reference_logprobs = in_microbatches(reference, query, response, config)[0]
     scores = score(query, response)
     ended = (response == policy.end).any(1)
     if scores.shape != ended.shape:
@@ -69,6 +68,23 @@ def collect(policy, reference, score, query, config, generator=None):
                       whiten(advantages, mask), returns)
     stats = describe(rollout, scores, entropy, ended)
     return rollout, stats | {"objective/kl_coef": config.kl_coef}
+
+
+def in_microbatches(model, query, response, config):
+    """The outputs of model(query, response), each (B, R), computed some rows at a time."""
+    outputs, mask = None, response != PAD
+    for rows in microbatches(mask, config):
+        longest = int(mask[rows].sum(1).max())
+        parts = model(query[rows], response[rows, :longest])
+        outputs = outputs or [part.new_zeros(response.shape) for part in parts]
+        for output, part in zip(outputs, parts):
+            output[rows, :longest] = part
+    return outputs
+
+
+def microbatches(mask, config):
+    """Indices of the rows of a mask (B, R) in parts of alike length: so there is less padding."""
+    return mask.sum(1).argsort(stable=True).split(config.microbatch_size)
 
 
 def describe(rollout, scores, entropy, ended):
@@ -125,8 +141,7 @@ def accumulate_gradients(policy, minibatch, config):
     Every loss is a mean over all tokens of the minibatch: long responses weigh more.
     """
     total = {}
-    shortest_first = minibatch.mask.sum(1).argsort(stable=True)   # alike together: less padding
-    for rows in shortest_first.split(config.microbatch_size):
+    for rows in microbatches(minibatch.mask, config):
         part = minibatch[rows]
         weight = part.mask.sum().item() / max(1, minibatch.mask.sum().item())
         loss, stats = ppo_loss(policy, part, config)
