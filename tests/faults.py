@@ -70,7 +70,9 @@ FAULTS = [
         end_token_is_no_action: mask = response != PAD \
 => mask = (response != PAD) & (response != policy.end)
         collect_with_gradients: @torch.no_grad() =>
-        reference_is_the_policy: reference(*part)[0] => policy(*part)[0]
+        reference_is_the_policy: in_microbatches(reference, => in_microbatches(policy,
+        rows_misplaced: output[rows, :longest] = part => output[:len(rows), :longest] = part
+        longest_response_cut: mask[rows].sum(1).max()) => mask[rows].sum(1).min())
         ended_means_all: (response == policy.end).any(1) => (response == policy.end).all(1)
         ended_means_the_last_column: (response == policy.end).any(1) \
 => response[:, -1] == policy.end
