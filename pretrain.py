@@ -27,7 +27,7 @@ class Config(StageConfig):
     layers: int = option(2, "transformer blocks; on two cores few wide ones learn fastest", low=1)
     context: int = option(128, "longest query + response in tokens", low=8)
     dropout: float = option(0.1, "in stages 1 and 2; PPO runs without", low=0, high=0.9)
-    passes: int = option(7, "passes over the training texts", low=1)
+    passes: int = option(5, "passes over the training texts", low=1)
     batch_size: int = option(32, "texts per step", low=1)
     lr: float = option(4e-4, "peak learning rate; 3e-4 to 1e-3", low=0)
     warmup: float = option(0.05, "share of steps in which the learning rate rises", low=0, high=1)
