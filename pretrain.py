@@ -51,7 +51,7 @@ def main(config):
                                   weight_decay=config.weight_decay, fused=True)
     schedule = linear_decay(optimizer, len(batches), config.warmup)
     metrics = Metrics(folder, len(batches), {"loss": "loss/train"})
-    length = config.context // 2   # of the samples
+    length = min(24, config.context // 2)   # of the samples
     prompts = data.Prompts(held_out, tokenizer, 1, config.longest_prompt, config.context - length)
     origin = training, held_out, tokenizer.bpe.to_str(), lm, device, lm.bf16
     with resumable(config, folder, len(batches), generator, origin, model=lm, optimizer=optimizer,

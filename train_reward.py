@@ -49,7 +49,7 @@ def main(config):
 
 
 def train(reward, comparisons, groups, parts, config, folder, generator):
-    """One pass over the comparisons, the rate falling to 0. Leaves the model in evaluation mode."""
+    """A step per group, the rate falling to 0. Leaves the model in evaluation mode."""
     device = reward.gain.device
     if config.loss == "regression":
         targets = standardized(comparisons.ratings()).to(device)

@@ -22,7 +22,8 @@ def read(name_or_path: str, cache=None) -> list[Row]:
                   neg/ (a file that is called like a corpus: ./movies)
     cache         folder for what is downloaded; default $MINIPPO_CACHE, else minippo in
                   $XDG_CACHE_HOME or ~/.cache
-    Returns       rows with stripped, non-empty texts; their ids do not depend on their order
+    Returns       rows with non-empty texts, stripped unless a prompt comes before them; their ids
+                  do not depend on their order
     Raises        UserError if there is nothing to read, or something in it makes no sense
     """
     name = os.fspath(name_or_path)

@@ -27,7 +27,7 @@ class PPOConfig:
     entropy_coef: float = option(0.0, "c2: weight of the entropy bonus; 0 to 0.01", low=0)
     epochs: int = option(2, "passes over each rollout; 1 to 4", low=1)
     minibatch_size: int = option(64, "episodes per optimizer step", low=1)
-    microbatch_size: int = option(32, "episodes per backward pass: same gradient", low=1)
+    microbatch_size: int = option(32, "episodes computed at once: same gradient", low=1)
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm; 0 = off", low=0)
     whiten_rewards: bool = option(False, "scale the rewards to deviation 1, keeping their mean")
     missing_end_penalty: float = option(1.0, "a response cut off scores minus this; 0 = off", low=0)
@@ -71,19 +71,23 @@ def collect(policy, reference, score, query, config, generator=None):
 
 
 def in_microbatches(model, query, response, config):
-    """The outputs of model(query, response), each (B, R), computed some rows at a time."""
+    """The outputs of model(query, response), each (B, R), computed some rows at a time.
+
+    Raises   ValueError if an output has another shape
+    """
     outputs, mask = None, response != PAD
     for rows in microbatches(mask, config):
-        longest = int(mask[rows].sum(1).max())
+        longest = int(mask[rows[-1]].sum())
         parts = model(query[rows], response[rows, :longest])
         outputs = outputs or [part.new_zeros(response.shape) for part in parts]
         for output, part in zip(outputs, parts):
+            same_shape(output=part, tokens=response[rows, :longest])
             output[rows, :longest] = part
     return outputs
 
 
 def microbatches(mask, config):
-    """Indices of the rows of a mask (B, R) in parts of alike length: so there is less padding."""
+    """Indices of the rows of a mask (B, R), shortest first, in parts: so there is less padding."""
     return mask.sum(1).argsort(stable=True).split(config.microbatch_size)
 
 

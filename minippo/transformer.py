@@ -254,7 +254,7 @@ def causal_mask(real, length):
 
 
 def initialize(module):
-    """GPT-2's: N(0, 0.02), scaled by 1/sqrt(number) for layers writing into the residual stream."""
+    """GPT-2's: N(0, 0.02), 1/sqrt(2 layers) of it for what writes into the residual stream."""
     if isinstance(module, (nn.Linear, nn.Embedding)):
         nn.init.normal_(module.weight, std=0.02 / getattr(module, "is_residual", 1) ** 0.5)
     if isinstance(module, nn.Linear):

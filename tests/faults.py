@@ -72,7 +72,8 @@ FAULTS = [
         collect_with_gradients: @torch.no_grad() =>
         reference_is_the_policy: in_microbatches(reference, => in_microbatches(policy,
         rows_misplaced: output[rows, :longest] = part => output[:len(rows), :longest] = part
-        longest_response_cut: mask[rows].sum(1).max()) => mask[rows].sum(1).min())
+        longest_response_cut: mask[rows[-1]].sum() => mask[rows[0]].sum()
+        an_output_of_another_shape: same_shape(output=part, => dict(output=part,
         ended_means_all: (response == policy.end).any(1) => (response == policy.end).all(1)
         ended_means_the_last_column: (response == policy.end).any(1) \
 => response[:, -1] == policy.end

@@ -8,6 +8,7 @@ import torch
 from finetune_ppo import Config
 from minippo.data import Prompts, split
 from minippo.policy import ActorCritic, frozen
+from minippo.ppo import PPOConfig
 from minippo.reward import RewardModel
 from minippo.rows import Row
 from minippo.tokenizer import Tokenizer
@@ -42,7 +43,7 @@ class Sure:
         self.logprob = logprob
 
     def __call__(self, query, response):
-        return self.logprob * (response != PAD), None, None
+        return (self.logprob * (response != PAD),)
 
 
 class Loud:
@@ -56,7 +57,7 @@ def test_figures_of_responses_by_hand():
     response = pad_right([TOKENIZER.encode("a b a") + [END], TOKENIZER.encode("c d!")])
     figures, texts, scores = measure(
         Sure(-1.0), Sure(-1.5), lambda q, r: torch.tensor([1.0, 2.0]), Loud(),
-        query, response, TOKENIZER)
+        query, response, TOKENIZER, PPOConfig())
     assert figures == pytest.approx({
         "score": 1.5, "kl": 2.5,         # half a nat for each of 6 and of 4 tokens
         "distinct_2": 1.0,               # a b, b a, c d!

@@ -101,6 +101,12 @@ def test_a_score_of_another_shape_is_refused():
         collect(POLICY, REFERENCE, lambda query, response: torch.ones(2, 1), QUERY, CONFIG)
 
 
+def test_an_output_of_another_shape_is_refused_where_it_would_fit_by_broadcasting():
+    summed = Scripted(RESPONSE, [[-3.5], [-3.0]], [[1.0], [0.5]])
+    with pytest.raises(ValueError, match=r"output \(2, 1\), tokens \(2, 3\)"):
+        collect(POLICY, summed, lambda query, response: torch.ones(2), QUERY, CONFIG)
+
+
 def test_d27_returns_are_advantages_and_values_before_whitening():
     rollout, _ = judged()
     # advantages: 2 - 1 = 1, before it -0.05 + 0.95 = 0.9;

@@ -67,6 +67,14 @@ def test_each_stage_writes_its_folder(finished):
         assert about["model"]["architecture"] == architecture
 
 
+def test_prompts_of_more_than_half_the_context_are_pretrained_on(tmp_path):
+    pairs = [{"prompt": f"{i:>70}", "chosen": "yes", "rejected": "no"} for i in range(300)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    flags = f"{SMALL.replace('toy', 'pairs.jsonl')} {STAGES[0][1]} --vocab-size 257"   # bytes
+    done = command(tmp_path, str(ROOT / "pretrain.py"), *flags.split())
+    assert done.returncode == 0, done.stderr
+
+
 def test_ppo_logs_one_object_per_iteration_with_the_usual_keys(finished):
     metrics = lines(finished[0] / "runs/ppo/metrics.jsonl")
     assert [line["iteration"] for line in metrics] == [0, 1, 2]

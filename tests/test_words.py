@@ -35,6 +35,11 @@ def test_a_word_twice_in_one_text_is_still_of_one_text_alone():
     assert set(bag.ids) == {"b"} and bag.idf.item() == pytest.approx(1.405465)   # ln(3/2) + 1
 
 
+def test_ids_follow_the_texts_and_not_the_seed_of_pythons_hashes():
+    text = "one two three four five six seven eight nine ten"
+    assert list(BagOfWords([text] * 2).ids) == words(text)
+
+
 def right_or_wrong(scores):
     return F.binary_cross_entropy_with_logits(scores, LABELS)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from minippo.files import write_atomically
+from minippo.ppo import in_microbatches
 from minippo.tokens import PAD
 from minippo.tools.words import Judge
 
@@ -29,7 +30,7 @@ def report(policy, reference, reward, prompts, parts, tokenizer, config, folder)
     for name, model in [("reference", reference), ("policy", policy)]:
         response = model.generate(query, config.response_length, generator)
         figures[name], texts[name], scores[name] = measure(
-            model, reference, reward, judge, query, response, tokenizer)
+            model, reference, reward, judge, query, response, tokenizer, config)
     if judge:
         figures["judge_accuracy"] = judge.accuracy
     write_atomically(Path(folder) / "comparison.json", json.dumps(figures, indent=2).encode())
@@ -37,18 +38,17 @@ def report(policy, reference, reward, prompts, parts, tokenizer, config, folder)
 
 
 @torch.no_grad()
-def measure(model, reference, reward, judge, query, response, tokenizer):
+def measure(model, reference, reward, judge, query, response, tokenizer, config):
     """Figures (a dict), texts and scores of a model's responses."""
-    mask = response != PAD
-    parts = list(zip(query.split(64), response.split(64)))   # all logits at once are large
-    kl = torch.cat([(model(*part)[0] - reference(*part)[0]).sum(1) for part in parts])
+    logprobs, reference_logprobs = (
+        in_microbatches(x, query, response, config)[0] for x in (model, reference))
     scores = reward(query, response).tolist()
     texts = [tokenizer.decode(row) for row in response]
     figures = {
         "score": sum(scores) / len(scores),
-        "kl": kl.mean().item(),
+        "kl": (logprobs - reference_logprobs).sum(1).mean().item(),
         "distinct_2": distinct(texts, 2),
-        "length": mask.sum(1).float().mean().item(),
+        "length": (response != PAD).sum(1).float().mean().item(),
         "ended": (response == model.end).any(1).float().mean().item(),
     }
     if judge:

@@ -42,7 +42,7 @@ class TaskConfig(ppo.PPOConfig):
     iterations: int = option(60, "rollouts with an update each", low=1)
     rollout_size: int = option(512, "responses per iteration", low=2)
     minibatch_size: int = option(256, "episodes per optimizer step", low=1)
-    microbatch_size: int = option(512, "episodes per backward pass: same gradient", low=1)
+    microbatch_size: int = option(512, "episodes computed at once: same gradient", low=1)
     missing_end_penalty: float = option(0.0, "the table of rewards also has what is cut off", low=0)
     lr: float = option(2e-3, "learning rate, falling to 0", low=0)
 

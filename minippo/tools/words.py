@@ -17,7 +17,7 @@ class BagOfWords:
 
     def __init__(self, texts):
         self.texts = texts
-        seen = Counter(word for text in texts for word in set(words(text)))
+        seen = Counter(word for text in texts for word in dict.fromkeys(words(text)))
         self.ids = {word: i for i, word in enumerate(w for w, n in seen.items() if n > 1)}
         self.idf = torch.tensor([len(texts) / seen[word] for word in self.ids]).log() + 1
         self.weight, self.bias = torch.zeros(len(self.ids), 1), torch.zeros(())
