@@ -363,7 +363,8 @@ generator=generator).tolist() \
     ("minippo/tools/words.py", "tests/test_words.py", """
         idf_without_1: for word in self.ids]).log() + 1 => for word in self.ids]).log()
         rare_words_kept: if n > 1 => if n > 0
-        words_counted_by_text: for word in set(words(text))) => for word in words(text))
+        words_counted_by_text: for word in dict.fromkeys(words(text))) => for word in words(text))
+        words_by_hash_seed: in dict.fromkeys(words(text))) => in set(words(text)))
         pairs_of_the_same: zip(single, single[1:]) => zip(single, single)
         penalty_not_halved: / (2 * len(self.texts)) => / len(self.texts)
         penalty_as_a_prize: value + penalty => value - penalty
@@ -384,11 +385,10 @@ generator=generator).tolist() \
         distinct_of_all: len(set(runs)) / => len(runs) /
         distinct_across_texts: for words in map(str.split, texts) \
 => for words in [" ".join(texts).split()]
-        compared_kl_sign: model(*part)[0] - reference(*part)[0] \
-=> reference(*part)[0] - model(*part)[0]
+        compared_kl_sign: (logprobs - reference_logprobs) => (reference_logprobs - logprobs)
         judge_reads_the_prompt: judge.positive(texts) \
 => judge.positive([tokenizer.decode(q) + t for q, t in zip(query, texts)])
-        compared_length_of_columns: "length": mask.sum(1) => "length": (mask | True).sum(1)
+        compared_length_of_columns: (response != PAD).sum(1) => (response != 2 * PAD).sum(1)
     """),
     ("finetune_ppo.py", "tests/test_survivors.py", """
         target_ignored: return sign * reward(query, response) => return reward(query, response)
