@@ -1,6 +1,7 @@
-"""What the tests share: small models of both architectures, and one thread."""
+"""What the tests share: small models of both architectures, one thread, a Ctrl-C that works."""
 
 import shutil
+import signal
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from minippo.tokens import pad_left, pad_right
 from minippo.transformer import TransformerConfig, build
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)   # a shell's background jobs ignore it
 
 END = 0
 
