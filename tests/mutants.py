@@ -12,12 +12,14 @@ For Linux and macOS.
 import argparse
 import itertools
 import multiprocessing
+import multiprocessing.connection
 import os
 import re
 import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +32,7 @@ COPIED = ("minippo", "tests", "benchmarks", "docs", "README.md", "pyproject.toml
 LIMIT = 100   # seconds for a fault's own tests; ten times as many for the whole suite
 LATE = "time limit"
 
+LOCK = threading.Lock()   # to start a process also asks how the other threads' have ended
 FORKS = multiprocessing.get_context("forkserver")   # a process a trial: torch is imported once
 FORKS.set_forkserver_preload(["torch", "torch._dynamo", "tokenizers", "hypothesis", "pytest"])
 
@@ -91,12 +94,14 @@ def copy(root, folder):
 def first_failure(folder, tests, limit):
     """What `trial` returns and raises."""
     process = FORKS.Process(target=run_pytest, args=(folder, tests))
-    process.start()
+    with LOCK:
+        process.start()
     try:
-        process.join(limit)
+        multiprocessing.connection.wait([process.sentinel], limit)
     finally:
-        if late := process.is_alive():
-            os.killpg(process.pid, signal.SIGKILL)   # and what the tests have started
+        with LOCK:
+            if late := process.is_alive():
+                os.killpg(process.pid, signal.SIGKILL)   # and what the tests have started
             process.join()
     if late:
         return LATE
