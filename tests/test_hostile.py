@@ -97,12 +97,23 @@ def test_code_hidden_in_a_file_is_not_run(place, monkeypatch, capsys, path, stag
     (place / path).parent.mkdir(parents=True, exist_ok=True)
     (place / "reviews/neg").mkdir(parents=True, exist_ok=True)
     for kind, make in ARMED:
+        if path == "data.txt" and make is PAYLOADS["text_pickle"]:
+            continue   # a text indeed: below
         (place / path).write_bytes(make({"embedding.weight": kind(trace)}))
         with pytest.raises(SystemExit) as left:
             command(stage, flags)
         err = capsys.readouterr().err
         assert left.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
         assert not trace.exists()
+
+
+@pytest.mark.parametrize("kind", [Opens, Calls])
+def test_a_pickle_in_letters_is_read_as_the_text_that_it_is(tmp_path, kind):
+    content = PAYLOADS["text_pickle"]({"x": kind(tmp_path / "trace")})
+    (tmp_path / "data.txt").write_bytes(content)
+    texts = {row.text for row in corpora.read(tmp_path / "data.txt")}
+    assert texts == {line.strip() for line in content.decode("ascii").split("\n")} - {""}
+    assert not (tmp_path / "trace").exists()
 
 
 @pytest.mark.parametrize("load", [checkpoint.load_lm, checkpoint.load_policy])
