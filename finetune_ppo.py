@@ -31,8 +31,8 @@ class Config(PPOConfig, StageConfig):
     lr: float = option(1e-4, "learning rate, falling to 0; 1e-5 (large models) to 1e-3", low=0)
     separate_critic: bool = option(False, "a critic apart, begun as a copy of the reward model")
     adaptive_kl: bool = option(False, "steer kl-coef so that the KL meets kl-target")
-    kl_target: float = option(6.0, "nats per response", low=0.01)
-    kl_horizon: float = option(10_000.0, "episodes: larger steers more gently", low=1)
+    kl_target: float = option(6.0, "of --adaptive-kl: nats per response", low=0.01)
+    kl_horizon: float = option(10_000.0, "of --adaptive-kl: episodes; more steer gently", low=1)
 
 
 SIGNS = {"positive": 1, "negative": -1}

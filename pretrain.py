@@ -1,6 +1,7 @@
 """Stage 1: a language model from plain text, by maximum likelihood -> runs/pretrain/"""
 
 import math
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +57,7 @@ def main(config):
     origin = training, held_out, tokenizer.bpe.to_str(), lm, device, lm.bf16
     with resumable(config, folder, len(batches), generator, origin, model=lm, optimizer=optimizer,
                    schedule=schedule, metrics=metrics) as iterations:
+        note_long_texts(examples, tokenizer.end, config.context)
         for iteration in iterations:
             cut = data.random_cut(config.longest_prompt, generator)
             batch = [examples[i] for i in batches[iteration]]
@@ -71,6 +73,13 @@ def main(config):
     for given, response in zip(query, generate(lm, query, length, 0.8, generator=generator)):
         print(f"  {tokenizer.decode(given)} |{tokenizer.decode(response)}")
     checkpoint.save(folder, "pretrain", lm, tokenizer, config)
+
+
+def note_long_texts(examples, end, context):
+    """On stderr, how many of the examples had to be cut off: they do not close with the end."""
+    if long := sum(response[-1] != end for _, response in examples):
+        print(f"note: {long:,} of {len(examples):,} texts are longer than --context {context} "
+              "tokens and cut off there", file=sys.stderr)
 
 
 @torch.no_grad()

@@ -346,7 +346,7 @@ def table(rows):
 
 def main(config):
     if MISSING:
-        raise UserError('TRL cannot be imported: pip install "minippo[peers]" into an environment '
+        raise UserError('TRL cannot be imported: pip install ".[peers]" into an environment '
                         f"of its own ({MISSING})")
     warnings.simplefilter("ignore")   # TRL announces its own end
     transformers.logging.set_verbosity_error()

@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 import os
 import warnings
 import zipfile
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from minippo.config import settings
+from minippo.config import LARGEST, settings
 from minippo.errors import UserError
 from minippo.files import write_atomically
 from minippo.policy import ActorCritic
@@ -70,8 +69,8 @@ def load_reward(folder):
 def load_policy(folder):
     """The ActorCritic in a folder of finetune_ppo.py, critic included, and its Tokenizer."""
     def make(about):
-        if not 0 < about["settings"]["temperature"] < math.inf:
-            raise ValueError("temperature is not above 0")
+        if not 0.01 <= about["settings"]["temperature"] <= LARGEST:
+            raise ValueError("temperature is not one that finetune_ppo.py takes")
         critic = RewardModel(_lm(about["critic"])) if "critic" in about else None
         return ActorCritic(_lm(about["model"]), critic, about["settings"]["temperature"])
     return _load(folder, make, "ppo")
@@ -85,7 +84,7 @@ def read_config(folder):
         raise UserError(f"{folder}: a run that was stopped; go on with it, by --resume, first")
     if not os.path.isfile(path):   # Path.is_file raises for a name that is too long
         raise UserError(f"{folder}: no trained model here (no config.json); "
-                        "run the stage before, or give its --out")
+                        "run the stage that makes it, or name its folder")
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         kinds = type(about["stage"]), type(about["model"]), type(about["settings"])

@@ -96,7 +96,8 @@ def run(main, config_class, description, arguments=None, prog=None):
     except OSError as error:
         sys.exit(complain(f"{error}; mend that, and try again"))
     except NonFiniteError as error:
-        sys.exit(complain(f"{error}; train again with a lower --lr", status=3))
+        again = " and --overwrite" if hasattr(config_class, "overwrite") else ""
+        sys.exit(complain(f"{error}; train again with a lower --lr{again}", status=3))
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise

@@ -22,8 +22,8 @@ def read(name_or_path: str, cache=None) -> list[Row]:
                   neg/ (a file that is called like a corpus: ./movies)
     cache         folder for what is downloaded; default $MINIPPO_CACHE, else minippo in
                   $XDG_CACHE_HOME or ~/.cache
-    Returns       rows with non-empty texts, stripped unless a prompt comes before them; their ids
-                  do not depend on their order
+    Returns       rows with non-empty texts, stripped unless a prompt comes before them, the first
+                  of those that repeat one; their ids do not depend on their order
     Raises        UserError if there is nothing to read, or something in it makes no sense
     """
     name = os.fspath(name_or_path)
@@ -53,7 +53,10 @@ def _own(path):
         for where, record in (_folder if path.is_dir() else READERS[path.suffix.lower()])(path):
             row = _row({str(key).strip().lower(): record[key] for key in record}, where)
             if row.text and (row.rejected or "rejected" not in record):
-                rows.setdefault(row.id, row)
+                first = rows.setdefault(row.id, row)
+                if first.texts != row.texts:
+                    raise UserError(f"{where}: id {row.id:.40} was another text's before; "
+                                    "give each text its own, or rename that column")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error}); mend that, or give another") from error
     if not rows:
@@ -142,7 +145,8 @@ def _table(path):
         for record in table:
             where = f"{path} line {table.reader.line_num}"
             if None in record:
-                raise UserError(f"{where}: more cells than the header has; put texts in quotes")
+                raise UserError(f"{where}: more cells than the header has; put texts in quotes, "
+                                f"and {delimiter!r} between cells")
             if None in record.values():
                 raise UserError(f"{where}: fewer cells than the header has; fill it up")
             record.pop("votes", None)  # in a table: how many found a review helpful, or the like

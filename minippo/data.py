@@ -136,8 +136,8 @@ class Comparisons:
         self.examples += encode(self.given, tokenizer, context, rejected=True)
         self.texts = [row.text for row in rows] + [row.rejected for row in self.given]
         if len(self.examples) < 2:
-            raise UserError("the data has no preferences: "
-                            "it needs a column rating or label, or chosen and rejected")
+            raise UserError("the data, or its held-out tenth, has no preferences: two texts need "
+                            "a rating or label, or there have to be chosen and rejected")
         if self.rated and len({vote for row in self.rated for vote in row.votes}) == 1:
             raise UserError(ALL_EQUAL)
 

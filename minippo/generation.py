@@ -21,7 +21,7 @@ def generate(lm, query, length, temperature=1.0, top_k=0, top_p=1.0, generator=N
     if temperature <= 0 or top_k < 0 or not 0 < top_p <= 1:
         raise ValueError(f"temperature {temperature} must be > 0, top_k {top_k} >= 0 "
                          f"and top_p {top_p} in (0, 1]")
-    with lm.autocast():  # entered once: bfloat16 copies of the weights are kept for all steps
+    with lm.autocast():  # entered once: all steps share bfloat16 copies of trainable weights
         tokens, encoded = lm.context(query)
         cache = KVCache(lm.config, len(query), tokens.shape[1] + length, query.device)
         response = torch.full((len(query), length), PAD, device=query.device)

@@ -41,7 +41,8 @@ def collect(policy, reference, score, query, config, generator=None):
 
     policy, reference   (query, response) -> logprobs, values, entropy, each (B, R); the policy has
                         generate(query, length, generator) -> response, and the end token's id `end`
-    score               (query, response) -> (B,)
+    score               (query, response) -> (B,); KL price, clips and the penalty for a missing end
+                        are in its units, made for a mean of 0 and a deviation of 1
     query               (B, Q), PAD on the left
     Returns             a Rollout; a dict of statistics
     Raises              NonFiniteError; ValueError if the score has another shape
@@ -50,7 +51,7 @@ def collect(policy, reference, score, query, config, generator=None):
     mask = response != PAD
     logprobs, values, entropy = in_microbatches(policy, query, response, config)
     reference_logprobs = in_microbatches(reference, query, response, config)[0]
-    scores = score(query, response)
+    scores = torch.as_tensor(score(query, response), dtype=logprobs.dtype, device=query.device)
     ended = (response == policy.end).any(1)
     if scores.shape != ended.shape:
         raise ValueError(f"score gave {tuple(scores.shape)} for {len(ended)} responses")
@@ -299,7 +300,7 @@ class AdaptiveKL:
 
     e = clip(KL / target - 1, -0.2, 0.2);   beta <- beta (1 + e n / horizon)
 
-    target   nats per response; horizon: episodes that an error of 1 would take to double beta
+    target   nats per response; horizon: episodes in which beta moves by about a fifth, at most
     Source   Ziegler et al. 2019, section 2.2
     """
 

@@ -15,6 +15,10 @@ class Row:
     rejected: str = ""
 
     @property
+    def texts(self):
+        return self.prompt, self.text, self.rejected
+
+    @property
     def rating(self):
         """The mean of the votes, or None without votes."""
         return sum(self.votes) / len(self.votes) if self.votes else None

@@ -41,9 +41,12 @@ class TransformerConfig:
             if type(size) is not int or not least <= size <= most:
                 raise UserError(f"--{name.replace('_', '-')} {size!r:.40}: a whole number "
                                 f"from {least} to {most} is needed")
-        if 12 * self.layers * self.width**2 + self.vocab_size * self.width > MOST_WEIGHTS:
-            raise UserError(f"--width {self.width} and --layers {self.layers} make a model of more "
-                            f"than {MOST_WEIGHTS:,} weights; lower one of them")
+        per_layer = 28 if self.architecture == "seq2seq" else 12   # width x width matrices
+        rows = per_layer * self.layers * self.width + self.vocab_size + self.context
+        if rows * self.width > MOST_WEIGHTS:
+            raise UserError(f"--width {self.width}, --layers {self.layers} and --context "
+                            f"{self.context} make a model of more than {MOST_WEIGHTS:,} weights; "
+                            "lower one of them")
         if self.architecture not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
             raise ValueError(f"architecture {self.architecture!r} is none of {known}")
@@ -117,7 +120,7 @@ class LanguageModel(nn.Module):
     def states(self, query, response):
         """The trajectory: state t has seen the query and response[:, :t].
 
-        query (B, Q) padded on the left, response (B, R) padded on the right
+        query (B, Q) padded on the left, a token at least; response (B, R) padded on the right
         Returns  (B, R + 1, D)
         """
         with self.autocast():

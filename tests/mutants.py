@@ -10,6 +10,7 @@ For Linux and macOS.
 """
 
 import argparse
+import contextlib
 import itertools
 import multiprocessing
 import multiprocessing.connection
@@ -101,7 +102,9 @@ def first_failure(folder, tests, limit):
     finally:
         with LOCK:
             if late := process.is_alive():
-                os.killpg(process.pid, signal.SIGKILL)   # and what the tests have started
+                with contextlib.suppress(ProcessLookupError):   # of one that has only just begun
+                    os.killpg(process.pid, signal.SIGKILL)   # and what the tests have started
+                process.kill()
             process.join()
     if late:
         return LATE
@@ -121,8 +124,9 @@ def run_pytest(folder, tests):
         os.dup2(file.fileno(), 2)
     sys.path.insert(0, str(folder))
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"   # half of the start
+    os.environ.pop("PYTEST_ADDOPTS", None)
     import pytest
-    sys.exit(pytest.main(["-x", "-q", "-m", "not slow", "--tb=no", "-rfE",
+    sys.exit(pytest.main(["-x", "-q", "-m", "not slow", "--tb=no", "-rfE", "--color=no",
                           "-p", "no:cacheprovider", *tests]))
 
 

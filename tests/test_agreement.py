@@ -42,7 +42,7 @@ def test_without_trl_one_line_says_what_to_install():
                      f"sys.argv = ['x']; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')")
     assert done.returncode == 2 and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
-    assert 'pip install "minippo[peers]"' in done.stderr
+    assert 'pip install ".[peers]"' in done.stderr
 
 
 @pytest.mark.parametrize("theirs, reason, verdict", [

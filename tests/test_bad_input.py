@@ -210,7 +210,7 @@ FLAGS = [   # command, words
     ("pretrain --out stopped --resume --lr 0.5", "state.pt|--lr was 0.0004, now 0.5"),
     ("reward --loss hinge", "--loss|'hinge'|pairwise"),
     ("reward --temperature 0", "--temperature|at least 0.01"),
-    ("reward --model nowhere", "nowhere: no trained model here|--out"),
+    ("reward --model nowhere", "nowhere: no trained model here|name its folder"),
     ("reward --model=", "error: .: no trained model here"),
     ("reward --model pretrain/model.pt", "pretrain/model.pt: no trained model here"),
     ("reward --model " + "a" * 300, "no trained model here"),
@@ -225,7 +225,7 @@ FLAGS = [   # command, words
     ("ppo --minibatch-size 0", "--minibatch-size|at least 1"),
     ("ppo --minibatch-size 5", "--minibatch-size 5 is larger than --rollout-size 4|lower it"),
     ("ppo --iterations many", "--iterations|invalid int value"),
-    ("ppo --model reward/nowhere", "no trained model here|run the stage before"),
+    ("ppo --model reward/nowhere", "no trained model here|run the stage that makes it"),
     ("ppo --reward nowhere", "nowhere: no trained model here"),
     ("ppo --reward pretrain", "pretrain: holds the model of pretrain.py|train_reward.py"),
     ("ppo --reward ppo", "ppo: holds the model of finetune_ppo.py|train_reward.py"),
@@ -451,6 +451,7 @@ def test_a_damaged_folder_is_named_and_left_as_it_is(place, capsys, words, spoil
 def test_a_folder_without_permission_is_named(place, capsys):
     (place / "mine").mkdir(mode=0o555)
     place.chmod(0o755)
+    (place / "data.csv").chmod(0o644)
     was_root = os.geteuid() == 0
     if was_root:   # an administrator may write everywhere: be nobody meanwhile
         os.seteuid(65534)

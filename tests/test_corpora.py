@@ -93,10 +93,20 @@ def test_ids_do_not_depend_on_the_row_order(tmp_path):
     assert forth[0].id == "ff25f983f0d15010"
 
 
-def test_of_two_rows_with_one_id_the_first_is_kept(tmp_path):
-    given = read(file(tmp_path, "a.csv", "id,text\n1,first\n1,second\n2,third\n"))
-    assert [row.text for row in given] == ["first", "third"]
+def test_of_two_rows_with_one_text_the_first_is_kept(tmp_path):
     assert [row.rating for row in read(file(tmp_path, "b.csv", "text,rating\na,1\na,2\n"))] == [1.0]
+
+
+@pytest.mark.parametrize("name, content", [
+    ("a.csv", "id,text\n1,first\n2,third\n1,second\n"),
+    ("a.jsonl", '{"id": 1, "text": "a"}\n\n{"id": "1", "text": "b"}\n'),
+    ("b.jsonl", '{"id": 1, "chosen": "a", "rejected": "b"}\n\n'
+                '{"id": 1, "chosen": "a", "rejected": "c"}\n'),
+])
+def test_two_texts_with_one_id_are_refused(tmp_path, name, content):
+    line = 4 if name == "a.csv" else 3
+    with pytest.raises(UserError, match=f"{name} line {line}: id 1 was another text's before"):
+        read(file(tmp_path, name, content))
 
 
 @pytest.mark.parametrize("splits", [[""], ["train/", "test/"]])

@@ -140,6 +140,7 @@ def test_a_stage_leaves_with_status_3_says_where_and_keeps_what_was_there(
     assert left.value.code == 3
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith("error: iteration 0: rollout: scores is not finite")
+    assert message.endswith("train again with a lower --lr and --overwrite")
 
 
 def test_a_model_that_has_gone_wrong_in_its_last_step_is_not_kept(tmp_path, monkeypatch, capsys):

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import tarfile
 import zipfile
 from functools import partial
@@ -42,7 +43,7 @@ class Opens:
 
 class Calls(Opens):
     def __reduce__(self):
-        return os.system, (f"touch {self.path}",)
+        return os.system, (f"touch {shlex.quote(str(self.path))}",)
 
 
 def dumped(write, content):
@@ -108,12 +109,13 @@ def test_code_hidden_in_a_file_is_not_run(place, monkeypatch, capsys, path, stag
 
 
 @pytest.mark.parametrize("kind", [Opens, Calls])
-def test_a_pickle_in_letters_is_read_as_the_text_that_it_is(tmp_path, kind):
-    content = PAYLOADS["text_pickle"]({"x": kind(tmp_path / "trace")})
-    (tmp_path / "data.txt").write_bytes(content)
-    texts = {row.text for row in corpora.read(tmp_path / "data.txt")}
+def test_a_pickle_in_letters_is_read_as_the_text_that_it_is(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    content = PAYLOADS["text_pickle"]({"x": kind("trace")})
+    Path("data.txt").write_bytes(content)
+    texts = {row.text for row in corpora.read("data.txt")}
     assert texts == {line.strip() for line in content.decode("ascii").split("\n")} - {""}
-    assert not (tmp_path / "trace").exists()
+    assert not Path("trace").exists()
 
 
 @pytest.mark.parametrize("load", [checkpoint.load_lm, checkpoint.load_policy])
@@ -197,6 +199,11 @@ def test_a_config_that_asks_for_a_huge_model_allocates_none(place, monkeypatch):
     path.write_text(json.dumps(about))
     with pytest.raises(UserError, match="config.json: damaged .*2,000,000,000 weights"):
         checkpoint.load_lm("pretrain")
+    for more in ({"layers": 2, "architecture": "seq2seq"},   # 28 layers width^2: 3.8e9
+                 {"layers": 1, "context": 2**18}):            # 0.8e9 and context x width: 2.1e9
+        path.write_text(json.dumps(about | {"model": about["model"] | more}))
+        with pytest.raises(UserError, match="config.json: damaged .*2,000,000,000 weights"):
+            checkpoint.load_lm("pretrain")
     about["model"] |= {"layers": 2}   # 1.6e9, 6.4 GB
     path.write_text(json.dumps(about))
     made = []

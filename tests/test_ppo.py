@@ -4,6 +4,7 @@ import inspect
 import math
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn as nn
@@ -94,6 +95,16 @@ def test_d08_without_a_penalty_the_score_stands():
     score = torch.tensor([2.0, 3.0])
     rollout, _ = collect(POLICY, REFERENCE, lambda query, response: score, QUERY, CONFIG)
     assert torch.allclose(rollout.rewards, torch.tensor([[-0.05, 2.0, 0.0], [0.0, -0.1, 2.95]]))
+
+
+@pytest.mark.parametrize("scores", [
+    [2, 3], np.array([2.0, 3.0]), torch.tensor([2, 3]), torch.tensor([2.0, 3.0]).double(),
+], ids=["list", "numpy", "whole", "double"])
+def test_scores_may_be_any_numbers(scores):
+    rollout, stats = collect(POLICY, REFERENCE, lambda query, response: scores, QUERY, CONFIG)
+    assert stats["objective/scores"] == 2.5
+    assert rollout.rewards.dtype == rollout.advantages.dtype == torch.float32
+    assert rollout.rewards[0, 1] == 2
 
 
 def test_a_score_of_another_shape_is_refused():

@@ -209,7 +209,7 @@ def script(folder, *words, **options):
                             env=environment, stderr=subprocess.PIPE, text=True, **options)
 
 
-TINY = "--data toy --passes 30 --width 16 --heads 2 --layers 1 --vocab-size 300 --device cpu"
+TINY = "--data toy --passes 1000 --width 16 --heads 2 --layers 1 --vocab-size 300 --device cpu"
 
 
 @pytest.mark.slow
@@ -217,7 +217,7 @@ TINY = "--data toy --passes 30 --width 16 --heads 2 --layers 1 --vocab-size 300 
 def test_a_stopped_script_says_how_to_go_on(tmp_path, number):
     run = script(tmp_path, *TINY.split())
     metrics = tmp_path / "runs" / "pretrain" / "metrics.jsonl"
-    while not (metrics.exists() and metrics.stat().st_size):
+    while run.poll() is None and not (metrics.exists() and metrics.stat().st_size):
         time.sleep(0.05)
     run.send_signal(number)
     last = run.communicate()[1].splitlines()[-1]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,7 +73,17 @@ def test_prompts_of_more_than_half_the_context_are_pretrained_on(tmp_path):
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
     flags = f"{SMALL.replace('toy', 'pairs.jsonl')} {STAGES[0][1]} --vocab-size 257"   # bytes
     done = command(tmp_path, str(ROOT / "pretrain.py"), *flags.split())
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and "note:" not in done.stderr, done.stderr
+
+
+def test_texts_that_do_not_fit_into_the_context_are_counted(tmp_path):
+    texts = [f"{i:0>{200 if i % 2 else 20}}" for i in range(300)]   # bytes; every other is too long
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    flags = f"{SMALL.replace('toy', 'texts.txt')} {STAGES[0][1]} --vocab-size 257"
+    done = command(tmp_path, str(ROOT / "pretrain.py"), *flags.split())
+    long, count = map(int, re.match(r"note: (\d+) of (\d+) texts are longer than --context 128 ",
+                                    done.stderr).groups())
+    assert 240 < count < 290 and 0.4 < long / count < 0.6   # nine tenths are trained on
 
 
 def test_ppo_logs_one_object_per_iteration_with_the_usual_keys(finished):

@@ -154,7 +154,7 @@ def test_the_language_modelling_loss_stands_beside_the_preferences(tmp_path):
 
 def test_d14_standardized_ratings_have_mean_0_and_population_deviation_1():
     assert train_reward.standardized(torch.tensor([1.0, 3.0, 5.0, 7.0])).tolist() == pytest.approx(
-        [-1.341641, -0.447214, 0.447214, 1.341641])   # mean 4, variance 5: 3 / sqrt(5)
+        [-1.3416408, -0.4472136, 0.4472136, 1.3416408])   # mean 4, variance 5: 3 / sqrt(5)
 
 
 def test_d16_scores_are_normalized_over_responses_of_the_untouched_pretrained_model(monkeypatch):

@@ -3,7 +3,6 @@
 import contextlib
 import sys
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from statistics import fmean, stdev
 
 import torch
@@ -12,7 +11,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from minippo import ppo
 from minippo.config import option
 from minippo.errors import UserError
-from minippo.files import write_atomically
 from minippo.finite import NonFiniteError
 from minippo.generation import generate
 from minippo.policy import ActorCritic
@@ -20,7 +18,6 @@ from minippo.tools import optimum
 
 # Student's t, two-sided 95 %, of 2 ... 10 seeds
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-BEGIN, END = "<!-- table: python -m minippo ablations -->", "<!-- end of the table -->"
 
 
 @dataclass
@@ -31,7 +28,6 @@ class Config(optimum.TaskConfig):
     rollout_size: int = option(256, "responses per iteration", low=2)
     minibatch_size: int = option(128, "episodes per optimizer step", low=1)
     only: str = option("", "names of rows, with commas between; all if empty")
-    out: str = option("docs/ablations.md", "Markdown file; its table is replaced, its text kept")
 
 
 @dataclass(frozen=True)
@@ -302,32 +298,11 @@ def head(config):
             "| KL(pi, pi*) half-way | at the end |\n|---|---|---|---|---|---|")
 
 
-def inserted(text, table):
-    """The text with this table in place of the one between its markers, or at its end."""
-    begin, found, rest = text.partition(BEGIN)
-    _, closed, after = rest.partition(END)
-    if found and not closed:
-        raise UserError(f"--out: {BEGIN} has no {END} after it; remove the one or add the other")
-    return f"{begin}{BEGIN}\n\n{table}\n\n{END}{after if found else chr(10)}"
-
-
-def text_of(path):
-    """What a file says that the table is put into; a title if there is none yet."""
-    try:
-        return path.read_text(encoding="utf-8") if path.exists() else "# Ablations\n\n"
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--out {path}: cannot be read ({error}); name another file") from None
-
-
 def main(config):
-    """Run them, a line to stderr for each; write the table into the file, and print it."""
+    """Run them, a line to stderr for each, and print the table."""
     names = config.only.split(",") if config.only else list(ABLATIONS)
     if unknown := [name for name in names if name not in ABLATIONS]:
         raise UserError(f"--only {','.join(unknown)}: no such row; there is {', '.join(ABLATIONS)}")
-    path = Path(config.out)
-    before = text_of(path)
-    inserted(before, "")
-    write_atomically(path, before.encode())   # what cannot be written shows before the work
     baseline, rows = run(ABLATIONS["baseline"], config), [head(config)]
     if None in baseline:
         raise UserError("the baseline's numbers are not finite; lower --lr")
@@ -335,6 +310,4 @@ def main(config):
         results = baseline if name == "baseline" else run(ABLATIONS[name], config)
         rows.append(row(ABLATIONS[name], results, baseline))
         print(f"{i}/{len(names)}  {name}: {rows[-1]}", file=sys.stderr, flush=True)
-    table = "\n".join(rows)
-    write_atomically(path, inserted(text_of(path), table).encode())   # it may have been edited
-    print(table)
+    print("\n".join(rows))

@@ -110,7 +110,7 @@ def draw(points, path):
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        print('no figure: it needs matplotlib, pip install "minippo[plots]"')
+        print("no figure: it needs matplotlib: pip install matplotlib")
         return
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes, right = figure.add_subplot(), 1.1 * max(p["kl"] for p in points)
