@@ -74,6 +74,8 @@ FAULTS = [
         rows_misplaced: output[rows, :longest] = part => output[:len(rows), :longest] = part
         longest_response_cut: mask[rows[-1]].sum() => mask[rows[0]].sum()
         an_output_of_another_shape: same_shape(output=part, => dict(output=part,
+        scores_as_they_come: torch.as_tensor(score(query, response), dtype=logprobs.dtype, \
+device=query.device) => score(query, response)
         ended_means_all: (response == policy.end).any(1) => (response == policy.end).all(1)
         ended_means_the_last_column: (response == policy.end).any(1) \
 => response[:, -1] == policy.end
@@ -354,6 +356,9 @@ generator=generator).tolist() \
         loaded_with_dropout: return model.eval(), => return model,
         pickles_run: weights_only=True => weights_only=False
         temperature_forgotten: critic, about["settings"]["temperature"] => critic, 1.0
+    """),
+    ("minippo/corpora.py", "tests/test_corpora.py", """
+        an_id_of_two_texts: first.texts != row.texts => False
     """),
     ("minippo/resume.py", "tests/test_resume.py", """
         resumed_with_other_draws: generator.set_state(state["generator"]) => pass

@@ -159,9 +159,11 @@ def test_a_model_file_without_names_does_not_fit(tmp_path, kind, content):
         load_lm(tmp_path)
 
 
-def test_a_policy_without_its_temperature_is_damaged(tmp_path):
+@pytest.mark.parametrize("damage", [("temperature", "warmth"), *(
+    ("0.5", value) for value in ("0", "5e-324", "1" + 30 * "0", "NaN", '"0.5"'))])
+def test_a_policy_without_a_temperature_that_a_run_can_have_is_damaged(tmp_path, damage):
     saved(tmp_path, "ppo")
-    edit("temperature", "warmth")(tmp_path / "config.json")
+    edit(*damage)(tmp_path / "config.json")
     with pytest.raises(UserError, match="config.json"):
         load_policy(tmp_path)
 
