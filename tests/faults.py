@@ -357,6 +357,21 @@ generator=generator).tolist() \
         pickles_run: weights_only=True => weights_only=False
         temperature_forgotten: critic, about["settings"]["temperature"] => critic, 1.0
     """),
+    ("minippo/data.py", "tests/test_devices.py", """
+        batches_left_on_the_cpu: return query.to(device), response.to(device) \
+=> return query, response
+        prompts_left_on_the_cpu: return pad_left(rows).to(device) => return pad_left(rows)
+    """),
+    ("minippo/generation.py", "tests/test_devices.py", """
+        draws_left_on_the_cpu: generator=generator).to(logits.device) => generator=generator)
+        responses_on_the_cpu: PAD, device=query.device) => PAD)
+    """),
+    ("minippo/transformer.py", "tests/test_devices.py", """
+        cache_on_the_cpu: dtype=torch.bool, device=device) => dtype=torch.bool)
+        causal_mask_on_the_cpu: torch.arange(real.shape[1], device=real.device) \
+=> torch.arange(real.shape[1])
+        encoder_mask_on_the_cpu: dtype=torch.bool, device=query.device) => dtype=torch.bool)
+    """),
     ("minippo/corpora.py", "tests/test_corpora.py", """
         an_id_of_two_texts: first.texts != row.texts => False
     """),

@@ -192,7 +192,7 @@ FLAGS = [   # command, words
     ("pretrain --precision fp8", "--precision|'fp8'|bf16"),
     ("pretrain --width 10 --heads 3", "--width 10 is not a multiple of --heads 3"),
     ("pretrain --width 1000000000", "--width 1000000000|from 1 to 65536"),
-    ("pretrain --width 65536 --heads 1", "--width 65536 and --layers 1|lower"),
+    ("pretrain --width 65536 --heads 1", "--width 65536, --layers 1 and --context 48|lower"),
     ("pretrain --layers 1000000000", "--layers 1000000000|from 0 to 1000"),
     ("pretrain --context 1000000000", "--context 1000000000|from 1 to"),
     ("pretrain --context 2", "--context|at least 8"),
