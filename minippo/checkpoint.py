@@ -29,8 +29,11 @@ def save(folder, stage, model, tokenizer, config):
     config   the script's, a dataclass: kept for the reader
     """
     folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     lm = getattr(model, "lm", model)
     about = {"stage": stage, "model": asdict(lm.config), "settings": settings(config)}
+    if stage == "ppo":
+        about["settings"]["temperature"] = model.temperature
     if getattr(model, "critic", None) is not None:   # a RewardModel, perhaps of another size
         about["critic"] = asdict(model.critic.lm.config)
     tokenizer.save(folder)

@@ -5,8 +5,9 @@ import io
 import json
 import math
 import os
+import sys
 from collections import Counter
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 
 from minippo.errors import UserError
@@ -22,8 +23,8 @@ def read(name_or_path: str, cache=None) -> list[Row]:
                   neg/ (a file that is called like a corpus: ./movies)
     cache         folder for what is downloaded; default $MINIPPO_CACHE, else minippo in
                   $XDG_CACHE_HOME or ~/.cache
-    Returns       rows with non-empty texts, stripped unless a prompt comes before them, the first
-                  of those that repeat one; their ids do not depend on their order
+    Returns       rows with non-empty texts, stripped unless a prompt comes before them; a text
+                  that is repeated is one row with all the votes; ids do not depend on the order
     Raises        UserError if there is nothing to read, or something in it makes no sense
     """
     name = os.fspath(name_or_path)
@@ -36,7 +37,7 @@ def read(name_or_path: str, cache=None) -> list[Row]:
 
 TEXT, RATING = ("text", "review", "sentence", "content"), ("rating", "label", "sentiment")
 LABELS = {"positive": 1.0, "pos": 1.0, "negative": -1.0, "neg": -1.0}
-COLUMNS = {*TEXT, *RATING, "chosen", "rejected", "prompt", "id"}
+COLUMNS = {*TEXT, *RATING, "chosen", "rejected", "prompt", "id", "votes"}
 LONGEST_REVIEW, REVIEWS = 1000, 5000  # characters; of each sign
 LARGEST_RATING = 10**9  # squares and sums of ratings stay finite in float32
 
@@ -49,18 +50,24 @@ def _own(path):
             raise UserError(f"{path}: neither a file nor a folder; give one of them")
         if not path.is_dir() and path.suffix.lower() not in READERS:
             raise UserError(f"{path}: unknown kind of file; use one of {', '.join(READERS)}")
-        rows = {}
+        rows, texts, unused = {}, {}, set()
         for where, record in (_folder if path.is_dir() else READERS[path.suffix.lower()])(path):
-            row = _row({str(key).strip().lower(): record[key] for key in record}, where)
+            record = {str(key).strip().lower(): record[key] for key in record}
+            unused |= record.keys() - COLUMNS
+            row = _row(record, where)
             if row.text and (row.rejected or "rejected" not in record):
-                first = rows.setdefault(row.id, row)
-                if first.texts != row.texts:
+                if texts.setdefault(row.id, row.texts) != row.texts:
                     raise UserError(f"{where}: id {row.id:.40} was another text's before; "
                                     "give each text its own, or rename that column")
+                votes = rows[row.texts].votes if row.texts in rows else ()
+                rows[row.texts] = replace(rows.get(row.texts, row), votes=votes + row.votes)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error}); mend that, or give another") from error
     if not rows:
         raise UserError(f"{path}: empty, or without a usable row; it needs one text at least")
+    if unused:
+        names = ", ".join(sorted(unused))
+        print(f"note: {path}: not used: {names:.200}", file=sys.stderr)
     return list(rows.values())
 
 
@@ -71,8 +78,10 @@ def _row(record, where):
         found, names = ", ".join(record) or "nothing", " or ".join(TEXT)
         raise UserError(f"{where}: no text; found {found:.200}; needed {names}, "
                         "or chosen and rejected")
-    text = _text(record, name, where)
-    prompt, rejected = (_text(record, key, where) if pair else "" for key in ("prompt", "rejected"))
+    text, prompt = _text(record, name, where), _text(record, "prompt", where)
+    rejected = _text(record, "rejected", where) if pair else ""
+    if not (pair or prompt):   # else the space between prompt and response counts
+        text = text.strip()
     votes = record.get("votes")
     if votes is None:
         votes = [record[key] for key in RATING if record.get(key) not in (None, "")][:1]
@@ -88,9 +97,7 @@ def _text(record, name, where):
     # JSON can spell half a character, "\ud800", which no file and no tokenizer can hold
     if not isinstance(text, str) or any("\ud800" <= letter <= "\udfff" for letter in text):
         raise UserError(f"{where}: {name} is not a text but {text!a:.40}; put a text in quotes")
-    if name in TEXT:
-        return text.strip()
-    return text if text.strip() else ""   # between prompt and response the space counts
+    return text if text.strip() else ""
 
 
 def _number(value, where):
@@ -163,9 +170,16 @@ def _folder(path):
         raise UserError(f"{path}: a folder without pos/ and neg/; give one with both, or a file")
     for sign in ("pos", "neg"):
         files = (file for split in splits for file in sorted((split / sign).glob("*.txt")))
-        reviews = ((file, _decode(file)) for file in files)
-        short = (review for review in reviews if len(review[1]) <= LONGEST_REVIEW)
-        found = list(islice(short, REVIEWS))
+        found, long = [], 0
+        while len(found) < REVIEWS and (file := next(files, None)):
+            review = _decode(file)
+            if len(review) > LONGEST_REVIEW:
+                long += 1
+            else:
+                found.append((file, review))
+        if long:
+            print(f"note: {path}: {long:,} texts of {sign}/ have more than {LONGEST_REVIEW:,} "
+                  "characters and are left out", file=sys.stderr)
         if not found:
             raise UserError(f"{path}: {sign}/ is empty, or without a usable row; it needs .txt "
                             f"files of at most {LONGEST_REVIEW} characters")

@@ -50,7 +50,7 @@ def encode(rows, tokenizer, context, rejected=False):
     for row in rows:
         query = [tokenizer.end] + tokenizer.encode(row.prompt)
         if len(query) >= context:
-            raise UserError(f"the prompt of row {row.id} has {len(query)} tokens, and room is for "
+            raise UserError(f"the prompt {row.prompt[:40]!r} has {len(query)} tokens, and room is for "
                             f"{context - 1}: shorten it, or pretrain with a larger --context")
         response = tokenizer.encode(row.rejected if rejected else row.text) + [tokenizer.end]
         examples.append((query, response[:context - len(query)]))
@@ -125,19 +125,21 @@ class Comparisons:
 
     Rated rows: every text of a group gets ONE vote drawn from its raters, and all untied pairs of
     the group count (all comparisons of a group as one batch: Ouyang et al. 2022, section 3.5).
-    No rater compared two texts here. Rows with `rejected`: the pairs as given.
+    No rater compared two texts here. Rows with `rejected`: the pairs as given, if what fits into
+    the context differs.
     """
 
     def __init__(self, rows, tokenizer, context):
-        self.given = [row for row in rows if row.rejected]
+        self.given = [row for row in rows if row.rejected and encode([row], tokenizer, context)
+                      != encode([row], tokenizer, context, rejected=True)]
         self.rated = [] if self.given else [row for row in rows if row.votes]
         rows = self.given or self.rated
         self.examples = encode(rows, tokenizer, context)
         self.examples += encode(self.given, tokenizer, context, rejected=True)
         self.texts = [row.text for row in rows] + [row.rejected for row in self.given]
         if len(self.examples) < 2:
-            raise UserError("the data, or its held-out tenth, has no preferences: two texts need "
-                            "a rating or label, or there have to be chosen and rejected")
+            raise UserError("the data, or its held-out tenth, has no preferences: two texts need a "
+                            "rating or label, or chosen and rejected that differ within --context")
         if self.rated and len({vote for row in self.rated for vote in row.votes}) == 1:
             raise UserError(ALL_EQUAL)
 

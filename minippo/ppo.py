@@ -54,7 +54,8 @@ def collect(policy, reference, score, query, config, generator=None):
     scores = torch.as_tensor(score(query, response), dtype=logprobs.dtype, device=query.device)
     ended = (response == policy.end).any(1)
     if scores.shape != ended.shape:
-        raise ValueError(f"score gave {tuple(scores.shape)} for {len(ended)} responses")
+        raise ValueError(f"score gave {tuple(scores.shape)} for {len(ended)} responses; "
+                         "it must give one number each")
     check_finite("rollout: ", logprobs=logprobs, reference_logprobs=reference_logprobs,
                  values=values, scores=scores)
 

@@ -10,7 +10,7 @@ from minippo.tokens import PAD
 class NegativePerplexity:
     """Minus the perplexity of the response under a language model: at most -1, high if fluent.
 
-    To PPO give missing_end_penalty 0 with it: a fixed -1 for a response cut off would be the best.
+    For PPO bring it to mean 0 and deviation 1, and clamp it: a single rare token costs thousands.
 
     lm   a LanguageModel: a frozen copy of it is kept, whatever becomes of the original
     """

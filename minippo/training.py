@@ -27,7 +27,8 @@ def start(config):
     if hasattr(config, "model"):
         before = checkpoint.read_config(config.model)["settings"].get("data")
         if before != config.data:
-            print(f"note: {config.model} was trained on --data {before}, not on {config.data}",
+            print(f"note: {config.model} was trained on --data {before}, not on {config.data}; "
+                  "unless you mean that, give the same",
                   file=sys.stderr)
     torch.manual_seed(config.seed)  # for initialisation and dropout
     generator = torch.Generator().manual_seed(config.seed)

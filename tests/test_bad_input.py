@@ -92,8 +92,8 @@ EQUAL_HELD_OUT = "id,text,rating\n" + "\n".join(
 EQUAL_MEANS = "\n".join(json.dumps({"text": f"film {i}", "votes": [i + 1, -i - 1]})
                         for i in range(300))
 LONG_IN_TEST = "\n".join(
-    json.dumps({"id": i, "prompt": LONG[int(i)] if part == "test" else "q", "chosen": "yes",
-                "rejected": "no"}) for i, part in PART.items())
+    json.dumps({"id": i, "prompt": LONG[int(i)] if part == "test" else "q",
+                "chosen": f"yes {i}", "rejected": "no"}) for i, part in PART.items())
 UNRATED = "\n".join(f"film {i}" for i in range(300))
 GOOD = "text,rating\n" + "\n".join(f"film {i},{i % 3}" for i in range(300)) + "\n"
 
@@ -129,9 +129,9 @@ DATA = [   # name, words, file, content
     ("huge_rating", "line 302: rating '1e300'|up to 1,000,000,000", "bad.csv", GOOD + "a,1e300\n"),
     ("list_rating", "line 1: rating [1]", "bad.jsonl", '{"text": "a", "rating": [1]}'),
     ("too_few", "3 usable rows, too few|some hundreds", "bad.txt", "one\ntwo\nthree\n"),
-    ("long_held_out_prompt", "the prompt of row|shorten it|--context", "bad.jsonl",
+    ("long_held_out_prompt", "the prompt '|shorten it|--context", "bad.jsonl",
      "\n".join(PAIR % (LONG[i] if i == 21 else "q", i, i) for i in range(300))),
-    ("long_prompt", "the prompt of row|shorten it|--context", "bad.jsonl", PAIRS),
+    ("long_prompt", "the prompt '|shorten it|--context", "bad.jsonl", PAIRS),
 ]
 
 
@@ -267,7 +267,7 @@ def test_preferences_that_are_none_are_named(place, capsys):
     for command, words in [(f"{note} equal.csv", "all ratings in the data, or"),
                            (f"{note} held_out.csv", "or in its held-out tenth, are equal"),
                            (f"{note} unrated.txt", "no preferences|rating or label"),
-                           (f"{note} p.jsonl", "the prompt of row"),
+                           (f"{note} p.jsonl", "the prompt '"),
                            (f"{note} means.jsonl --loss regression", "all ratings in the data"),
                            (f"{note} short.jsonl --loss regression", "--loss regression needs")]:
         with pytest.raises(SystemExit) as left:
@@ -284,7 +284,7 @@ def test_a_prompt_too_long_for_the_comparison_is_named_before_ppo_begins(place, 
     with pytest.raises(SystemExit) as left:
         run(finetune_ppo.main, finetune_ppo.Config, "", NEW["ppo"] + ["--data", "long.jsonl"])
     assert left.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: the prompt of row")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: the prompt '")
     unchanged(place, before)
 
 

@@ -107,9 +107,9 @@ def test_all_comparisons_of_all_groups_are_indices_of_examples():
 
 
 def test_the_report_in_words():
-    text = lines({"pairs": 1200, "accuracy": 0.7, "bag_of_words": 0.65, "ceiling": 0.8,
+    text = lines({"pairs": 1200, "texts": 40, "accuracy": 0.7, "bag_of_words": 0.65, "ceiling": 0.8,
                   "calibration_error": 0.05, "by_margin": [(0.0, 0.6, 0.5), (2.0, 0.9, 0.5)]})
-    assert text == ("accuracy on 1,200 fresh comparisons of held-out texts: 0.700"
+    assert text == ("accuracy on 1,200 fresh comparisons of 40 held-out texts: 0.700"
                     " (bag of words on the same comparisons 0.650; people's ceiling 0.800)\n"
                     "expected calibration error 0.050; accuracy by margin: "
                     "from 0 0.60 (50% of pairs), from 2 0.90 (50% of pairs)")

@@ -13,6 +13,7 @@ import torch
 from minippo.checkpoint import load_lm, load_policy, load_reward, load_tensors, save, save_tensors
 from minippo.errors import UserError
 from minippo.policy import ActorCritic
+from minippo.ppo import PPOConfig
 from minippo.reward import RewardModel
 from minippo.tokenizer import Tokenizer
 from minippo.transformer import TransformerConfig, build
@@ -157,6 +158,12 @@ def test_a_model_file_without_names_does_not_fit(tmp_path, kind, content):
     save_tensors(tmp_path / "model.pt", content)
     with pytest.raises(UserError, match="model.pt"):
         load_lm(tmp_path)
+
+
+def test_a_policy_of_a_loop_of_one_s_own_is_saved_with_its_temperature(tmp_path):
+    lm = build(TransformerConfig(TOKENIZER.vocab_size, TOKENIZER.end, width=8, heads=2, layers=1))
+    save(tmp_path / "mine/new", "ppo", ActorCritic(lm, temperature=0.7), TOKENIZER, PPOConfig())
+    assert load_policy(tmp_path / "mine/new")[0].temperature == 0.7
 
 
 @pytest.mark.parametrize("damage", [("temperature", "warmth"), *(

@@ -14,7 +14,7 @@ from minippo.rows import Row
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD, pad_left, pad_right
 from minippo.tools import comparison
-from minippo.tools.comparison import distinct, lines, measure, report, table
+from minippo.tools.comparison import distinct, hints, lines, measure, report, table
 from minippo.tools.words import Judge
 from minippo.toy import toy
 from minippo.transformer import TransformerConfig, build
@@ -95,7 +95,7 @@ def test_a_report_measures_both_models_and_the_reference_has_no_kl(small, tmp_pa
     assert figures["judge_accuracy"] == judge.accuracy
     assert figures["policy"].keys() == {
         "score", "kl", "distinct_2", "length", "ended", "judged_positive"}
-    assert text.endswith(lines(figures)) and text.count(" ...\n") == 6
+    assert f"\n\n{lines(figures)}" in text and text.count(" ...\n") == 6
 
 
 def test_without_ratings_there_is_no_judge(small, tmp_path):
@@ -111,6 +111,15 @@ def test_d42_a_seed_fixes_the_report(small, tmp_path):
     texts = [report(*small, prompts(parts), parts, TOKENIZER,
                     Config(response_length=6, seed=seed), tmp_path) for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
+
+
+def test_where_hardly_a_response_ends_the_report_says_what_to_do(small, tmp_path):
+    assert hints(0.5) == []
+    note = "note: 3% of the responses end by themselves, so little can be learnt; raise --response-le"
+    assert hints(0.03)[0].startswith(note)
+    text = report(*small, prompts(split(TOY)), split(TOY), TOKENIZER, Config(response_length=6),
+                  tmp_path)
+    assert "the responses end by themselves, so little" in text   # an untrained model
 
 
 def test_the_table_shows_each_prompt_with_what_both_made_of_it():

@@ -93,8 +93,28 @@ def test_ids_do_not_depend_on_the_row_order(tmp_path):
     assert forth[0].id == "ff25f983f0d15010"
 
 
-def test_of_two_rows_with_one_text_the_first_is_kept(tmp_path):
-    assert [row.rating for row in read(file(tmp_path, "b.csv", "text,rating\na,1\na,2\n"))] == [1.0]
+@pytest.mark.parametrize("content", [
+    "text,rating\na,1\nb,2\na,5\na,\na,5\n", "id,text,rating\n1,a,1\n2,b,2\n1,a,5\n1,a,5\n",
+    "id,text,rating\n1,a,1\n2,b,2\n3,a,5\n4,a,5\n",
+], ids=["no ids", "the same id", "other ids"])
+def test_a_text_that_is_repeated_is_one_row_with_all_votes(tmp_path, content):
+    one, other = read(file(tmp_path, "a.csv", content))
+    assert (one.text, one.votes) == ("a", (1.0, 5.0, 5.0))
+    assert (other.text, other.votes) == ("b", (2.0,))
+
+
+def test_a_rated_text_may_have_a_prompt_and_then_keeps_its_spaces(tmp_path):
+    content = '{"prompt": "Q: why?", "text": " so ", "rating": 1}\n{"text": " so ", "rating": 2}\n'
+    rows = read(file(tmp_path, "a.jsonl", content))
+    assert [(row.prompt, row.text, row.rating) for row in rows] == [
+        ("Q: why?", " so ", 1.0), ("", "so", 2.0)]
+
+
+def test_columns_that_are_not_used_are_named(tmp_path, capsys):
+    read(file(tmp_path, "a.csv", "Text,Stars,id,Date\na,1,2,3\n"))
+    assert capsys.readouterr().err == f"note: {tmp_path / 'a.csv'}: not used: date, stars\n"
+    read(file(tmp_path, "b.csv", "text,Rating,votes\na,1,2\n"))
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name, content", [
@@ -121,13 +141,16 @@ def test_a_folder_of_reviews_is_read_with_signs_and_without_breaks(tmp_path, spl
     assert [(row.text, row.rating) for row in rows] == expected
 
 
-def test_a_folder_gives_the_first_short_reviews_of_each_sign(tmp_path, monkeypatch):
+def test_a_folder_gives_the_first_short_reviews_of_each_sign(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(corpora, "REVIEWS", 2)
     for sign in ("pos", "neg"):
         for number, length in enumerate([1001, 1000, 10, 11]):
             file(tmp_path, f"{sign}/{number}.txt", sign[0] * length)
     sizes = [(len(row.text), row.rating) for row in read(tmp_path)]
     assert sizes == [(1000, 1), (10, 1), (1000, -1), (10, -1)]
+    assert [line.split(": ")[-1] for line in capsys.readouterr().err.splitlines()] == [
+        f"1 texts of {sign}/ have more than 1,000 characters and are left out"
+        for sign in ("pos", "neg")]
 
 
 BAD = [

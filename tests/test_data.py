@@ -68,7 +68,7 @@ def test_an_example_is_end_and_prompt_then_text_and_end():
 def test_what_does_not_fit_is_cut_off_at_the_end_with_its_end_token():
     (query, response), = encode([Row("1", "abcdef", prompt="xy")], TOKENIZER, 8)
     assert len(query) == 3 and text(response) == "abcde" and END not in response
-    with pytest.raises(UserError, match="row 1 has 8 tokens"):
+    with pytest.raises(UserError, match="the prompt 'aaaaaaa' has 8 tokens"):
         encode([Row("1", "abcdef", prompt="a" * 7)], TOKENIZER, 8)
 
 
@@ -168,6 +168,13 @@ def test_one_rater_at_a_time_votes_so_that_pairs_disagree_as_people_do():
     chosen, _ = comparisons.fresh_pairs(6000, seeded())
     assert (chosen == 0).float().mean().item() == pytest.approx(2 / 3, abs=0.04)
     assert comparisons.ratings().tolist() == pytest.approx([8 / 3, 3])
+
+
+def test_given_pairs_that_are_equal_within_the_context_are_left_out():
+    rows = [Row("1", "aaaaaab", rejected="aaaaaac"), Row("2", "ab", rejected="ac")]
+    assert Comparisons(rows, TOKENIZER, 7).texts == ["ab", "ac"]   # END and six letters fit
+    with pytest.raises(UserError, match="chosen and rejected that differ within --context"):
+        Comparisons(rows[:1], TOKENIZER, 7)
 
 
 def test_given_pairs_are_kept_as_people_chose():

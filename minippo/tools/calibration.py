@@ -23,6 +23,7 @@ def report(reward, training, groups, held_out, generator, count=20_000):
     bag.fit(lambda scores: preference_loss(scores[one], scores[other]))
     figures = {
         "pairs": len(chosen),
+        "texts": len(held_out.examples),
         "accuracy": accuracy(margin),
         "bag_of_words": accuracy(difference(bag(held_out.texts), chosen, rejected)),
         "calibration_error": expected_calibration_error(margin),
@@ -103,8 +104,8 @@ def lines(figures):
         ceiling += f"; two raters of the same texts agree on {figures['raters']:.3f}"
     by_margin = ", ".join(f"from {low:g} {right:.2f} ({share:.0%} of pairs)"
                           for low, right, share in figures["by_margin"])
-    return (f"accuracy on {figures['pairs']:,} fresh comparisons of held-out texts: "
-            f"{figures['accuracy']:.3f} (bag of words on the same comparisons "
+    return (f"accuracy on {figures['pairs']:,} fresh comparisons of {figures['texts']:,} held-out "
+            f"texts: {figures['accuracy']:.3f} (bag of words on the same comparisons "
             f"{figures['bag_of_words']:.3f}{ceiling})\n"
             f"expected calibration error {figures['calibration_error']:.3f}; "
             f"accuracy by margin: {by_margin}")

@@ -34,7 +34,8 @@ def report(policy, reference, reward, prompts, parts, tokenizer, config, folder)
     if judge:
         figures["judge_accuracy"] = judge.accuracy
     write_atomically(Path(folder) / "comparison.json", json.dumps(figures, indent=2).encode())
-    return table(query, texts, scores, tokenizer) + "\n\n" + lines(figures)
+    return "\n\n".join([table(query, texts, scores, tokenizer), lines(figures),
+                        *hints(figures["policy"]["ended"])])
 
 
 @torch.no_grad()
@@ -68,6 +69,14 @@ def table(query, texts, scores, tokenizer):
         rows.append(f"{tokenizer.decode(query[i])} ...")
         rows += [f"  {name:>9} {scores[name][i]:+.2f}  {texts[name][i].strip()}" for name in texts]
     return "\n".join(rows)
+
+
+def hints(ended):
+    """What to do, in a list, where hardly a response ends: all the others were paid the same."""
+    if ended >= 0.5:
+        return []
+    return [f"note: {ended:.0%} of the responses end by themselves, so little can be learnt; raise "
+            "--response-length, or give --missing-end-penalty 0"]
 
 
 def lines(figures):
