@@ -50,8 +50,8 @@ def encode(rows, tokenizer, context, rejected=False):
     for row in rows:
         query = [tokenizer.end] + tokenizer.encode(row.prompt)
         if len(query) >= context:
-            raise UserError(f"the prompt {row.prompt[:40]!r} has {len(query)} tokens, and room is for "
-                            f"{context - 1}: shorten it, or pretrain with a larger --context")
+            raise UserError(f"the prompt {row.prompt[:40]!r} has {len(query)} tokens, and room is "
+                            f"for {context - 1}: shorten it, or pretrain with a larger --context")
         response = tokenizer.encode(row.rejected if rejected else row.text) + [tokenizer.end]
         examples.append((query, response[:context - len(query)]))
     return examples

@@ -115,7 +115,7 @@ def test_d42_a_seed_fixes_the_report(small, tmp_path):
 
 def test_where_hardly_a_response_ends_the_report_says_what_to_do(small, tmp_path):
     assert hints(0.5) == []
-    note = "note: 3% of the responses end by themselves, so little can be learnt; raise --response-le"
+    note = "note: 3% of the responses end by themselves, so little can be learnt; raise --res"
     assert hints(0.03)[0].startswith(note)
     text = report(*small, prompts(split(TOY)), split(TOY), TOKENIZER, Config(response_length=6),
                   tmp_path)
