@@ -301,6 +301,7 @@ device=query.device) => mask = causal_mask(real, query.shape[1])
         longer_than_the_context: response[:context - len(query)] => response[:context]
         cut_to_nothing: min(cut, len(response) - 1) => min(cut, len(response))
         widths_of_every_size: both + -both % WIDTHS => both
+        equal_pairs_kept: != encode([row], tokenizer, context, rejected=True)] => is not None]
         never_a_cut: 0 if whole < 0.5 else => 0 if whole < 1.5 else
         cut_from_0: 1 + int(length * longest) => int(length * longest)
         batches_unsorted: key=lambda i: sum(map(len, examples[i])) => key=lambda i: 0
@@ -373,7 +374,8 @@ generator=generator).tolist() \
         encoder_mask_on_the_cpu: dtype=torch.bool, device=query.device) => dtype=torch.bool)
     """),
     ("minippo/corpora.py", "tests/test_corpora.py", """
-        an_id_of_two_texts: first.texts != row.texts => False
+        an_id_of_two_texts: texts.setdefault(row.id, row.texts) != row.texts => False
+        votes_of_the_first_alone: votes=votes + row.votes => votes=votes or row.votes
     """),
     ("minippo/resume.py", "tests/test_resume.py", """
         resumed_with_other_draws: generator.set_state(state["generator"]) => pass
