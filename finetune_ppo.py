@@ -32,7 +32,7 @@ class Config(PPOConfig, StageConfig):
     separate_critic: bool = option(False, "a critic apart, begun as a copy of the reward model")
     adaptive_kl: bool = option(False, "steer kl-coef so that the KL meets kl-target")
     kl_target: float = option(6.0, "of --adaptive-kl: nats per response", low=0.01)
-    kl_horizon: float = option(10_000.0, "of --adaptive-kl: episodes; more steer gently", low=1)
+    kl_horizon: float = option(10_000.0, "of --adaptive-kl: episodes; larger is gentler", low=1)
 
 
 SIGNS = {"positive": 1, "negative": -1}

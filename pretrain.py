@@ -78,8 +78,8 @@ def main(config):
 def note_long_texts(examples, end, context):
     """On stderr, how many of the examples had to be cut off: they do not close with the end."""
     if long := sum(response[-1] != end for _, response in examples):
-        print(f"note: {long:,} of {len(examples):,} texts are longer than --context {context} "
-              "tokens and cut off there", file=sys.stderr)
+        print(f"note: {long:,} of {len(examples):,} texts do not fit into --context {context} "
+              "tokens and are cut off there", file=sys.stderr)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from minippo.config import LARGEST, settings
+from minippo.config import settings
 from minippo.errors import UserError
 from minippo.files import write_atomically
 from minippo.policy import ActorCritic
@@ -23,10 +23,10 @@ SCRIPTS = {"pretrain": "pretrain.py", "reward": "train_reward.py", "ppo": "finet
 
 
 def save(folder, stage, model, tokenizer, config):
-    """Write a trained model; what was kept to resume its training is deleted.
+    """Write a trained model into a folder; what was kept to resume its training is deleted.
 
     model    LanguageModel, RewardModel or ActorCritic
-    config   the script's, a dataclass: kept for the reader
+    config   the script's, a dataclass: its settings are kept, a policy's temperature is its own
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,8 +72,6 @@ def load_reward(folder):
 def load_policy(folder):
     """The ActorCritic in a folder of finetune_ppo.py, critic included, and its Tokenizer."""
     def make(about):
-        if not 0.01 <= about["settings"]["temperature"] <= LARGEST:
-            raise ValueError("temperature is not one that finetune_ppo.py takes")
         critic = RewardModel(_lm(about["critic"])) if "critic" in about else None
         return ActorCritic(_lm(about["model"]), critic, about["settings"]["temperature"])
     return _load(folder, make, "ppo")

@@ -37,7 +37,7 @@ def read(name_or_path: str, cache=None) -> list[Row]:
 
 TEXT, RATING = ("text", "review", "sentence", "content"), ("rating", "label", "sentiment")
 LABELS = {"positive": 1.0, "pos": 1.0, "negative": -1.0, "neg": -1.0}
-COLUMNS = {*TEXT, *RATING, "chosen", "rejected", "prompt", "id", "votes"}
+COLUMNS = {*TEXT, *RATING, "chosen", "rejected", "prompt", "id"}
 LONGEST_REVIEW, REVIEWS = 1000, 5000  # characters; of each sign
 LARGEST_RATING = 10**9  # squares and sums of ratings stay finite in float32
 
@@ -53,21 +53,21 @@ def _own(path):
         rows, texts, unused = {}, {}, set()
         for where, record in (_folder if path.is_dir() else READERS[path.suffix.lower()])(path):
             record = {str(key).strip().lower(): record[key] for key in record}
-            unused |= record.keys() - COLUMNS
+            unused |= record.keys() - COLUMNS - {"", "votes"}
             row = _row(record, where)
             if row.text and (row.rejected or "rejected" not in record):
                 if texts.setdefault(row.id, row.texts) != row.texts:
                     raise UserError(f"{where}: id {row.id:.40} was another text's before; "
                                     "give each text its own, or rename that column")
-                votes = rows[row.texts].votes if row.texts in rows else ()
-                rows[row.texts] = replace(rows.get(row.texts, row), votes=votes + row.votes)
+                if first := rows.get(row.texts):
+                    row = replace(row, id=min(first.id, row.id), votes=first.votes + row.votes)
+                rows[row.texts] = row
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error}); mend that, or give another") from error
     if not rows:
         raise UserError(f"{path}: empty, or without a usable row; it needs one text at least")
     if unused:
-        names = ", ".join(sorted(unused))
-        print(f"note: {path}: not used: {names:.200}", file=sys.stderr)
+        print(f"note: {path}: unknown columns, not used: {sorted(unused)!s:.200}", file=sys.stderr)
     return list(rows.values())
 
 
@@ -156,8 +156,8 @@ def _table(path):
                                 f"and {delimiter!r} between cells")
             if None in record.values():
                 raise UserError(f"{where}: fewer cells than the header has; fill it up")
-            record.pop("votes", None)  # in a table: how many found a review helpful, or the like
-            yield where, record
+            # votes in a table: how many found a review helpful, or the like
+            yield where, {key: record[key] for key in record if key.strip().lower() != "votes"}
     except csv.Error as error:
         where = f"{path} line {table.reader.line_num}"
         raise UserError(f"{where}: {error}; look for a missing quote") from None
@@ -171,15 +171,16 @@ def _folder(path):
     for sign in ("pos", "neg"):
         files = (file for split in splits for file in sorted((split / sign).glob("*.txt")))
         found, long = [], 0
-        while len(found) < REVIEWS and (file := next(files, None)):
+        for file in files:
             review = _decode(file)
-            if len(review) > LONGEST_REVIEW:
-                long += 1
-            else:
+            if len(review) <= LONGEST_REVIEW:
                 found.append((file, review))
+            long += len(review) > LONGEST_REVIEW
+            if len(found) == REVIEWS:
+                break
         if long:
-            print(f"note: {path}: {long:,} texts of {sign}/ have more than {LONGEST_REVIEW:,} "
-                  "characters and are left out", file=sys.stderr)
+            print(f"note: {path}: {long:,} of the first {long + len(found):,} files of {sign}/ "
+                  f"left out: more than {LONGEST_REVIEW:,} characters", file=sys.stderr)
         if not found:
             raise UserError(f"{path}: {sign}/ is empty, or without a usable row; it needs .txt "
                             f"files of at most {LONGEST_REVIEW} characters")

@@ -130,16 +130,18 @@ class Comparisons:
     """
 
     def __init__(self, rows, tokenizer, context):
-        self.given = [row for row in rows if row.rejected and encode([row], tokenizer, context)
-                      != encode([row], tokenizer, context, rejected=True)]
+        pairs = [row for row in rows if row.rejected]
+        both = zip(*(encode(pairs, tokenizer, context, side) for side in (False, True)))
+        self.given = [row for row, (one, other) in zip(pairs, both) if one != other]
         self.rated = [] if self.given else [row for row in rows if row.votes]
         rows = self.given or self.rated
         self.examples = encode(rows, tokenizer, context)
         self.examples += encode(self.given, tokenizer, context, rejected=True)
         self.texts = [row.text for row in rows] + [row.rejected for row in self.given]
         if len(self.examples) < 2:
-            raise UserError("the data, or its held-out tenth, has no preferences: two texts need a "
-                            "rating or label, or chosen and rejected that differ within --context")
+            raise UserError("the data, or its held-out tenth, has no preferences: two texts need "
+                            "a rating or label, or chosen and rejected that differ in what fits "
+                            "into the context")
         if self.rated and len({vote for row in self.rated for vote in row.votes}) == 1:
             raise UserError(ALL_EQUAL)
 

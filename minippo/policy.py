@@ -20,6 +20,8 @@ class ActorCritic(nn.Module):
 
     def __init__(self, lm, critic=None, temperature=1.0):
         super().__init__()
+        if not 0.01 <= temperature <= 1e9:
+            raise ValueError(f"temperature {temperature} is not from 0.01 to 1e9")
         self.lm, self.critic, self.temperature, self.end = lm, critic, temperature, lm.end
         if critic is None:
             self.value_head = nn.Linear(lm.config.width, 1)

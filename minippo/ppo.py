@@ -41,8 +41,8 @@ def collect(policy, reference, score, query, config, generator=None):
 
     policy, reference   (query, response) -> logprobs, values, entropy, each (B, R); the policy has
                         generate(query, length, generator) -> response, and the end token's id `end`
-    score               (query, response) -> (B,); KL price, clips and the penalty for a missing end
-                        are in its units, made for a mean of 0 and a deviation of 1
+    score               (query, response) -> (B,); kl_coef, value_clip and missing_end_penalty are
+                        in its units, made for a mean of 0 and a deviation of 1
     query               (B, Q), PAD on the left
     Returns             a Rollout; a dict of statistics
     Raises              NonFiniteError; ValueError if the score has another shape

@@ -16,6 +16,7 @@ class Row:
 
     @property
     def texts(self):
+        """(prompt, text, rejected): rows that agree in them are the same."""
         return self.prompt, self.text, self.rejected
 
     @property

@@ -26,7 +26,7 @@ def start(config):
     device = pick_device(config.device)
     if hasattr(config, "model"):
         before = checkpoint.read_config(config.model)["settings"].get("data")
-        if before != config.data:
+        if before not in (None, config.data):
             print(f"note: {config.model} was trained on --data {before}, not on {config.data}; "
                   "unless you mean that, give the same",
                   file=sys.stderr)

@@ -32,10 +32,13 @@ def test_the_device_computes_as_the_cpu_does_and_refuses_to_be_mixed():
         there[:, 0] += 1
         assert there.cpu().tolist() == [[2, 2], [4, 4]]
         for mixed in (lambda: there + here, lambda: torch.cat([here, there]),
+                      lambda: here * there.sum(),
                       lambda: here[there.long()[:, 0] - 2], lambda: torch.where(there > 1, 0, here),
                       lambda: there.masked_fill_(here > 1, 0)):
             with pytest.raises(RuntimeError, match="tensors of two devices"):
                 mixed()
+        with pytest.raises(RuntimeError, match="a generator of the CPU"):
+            torch.rand(2, generator=torch.Generator(), device=DEVICE)
 
 
 def content(path):

@@ -1,7 +1,7 @@
 """A device for tests: the CPU computes its tensors, but none of them may meet a tensor of the CPU.
 
 What a GPU would refuse is refused here: tensors of two devices in one operation, but for numbers
-(0-d) and for indices on the CPU.
+(0-d) and indices on the CPU; and random draws there from a generator of the CPU.
 """
 
 import torch
@@ -50,7 +50,8 @@ def compute(func, args, kwargs):
     """The result of an operation, where it belongs. RuntimeError if devices are mixed."""
     name = func._schema.name
     checked = (args[0], args[2:], kwargs) if name in INDEXING else (args, kwargs)
-    away = {is_away(x) for x in tree_leaves(checked) if isinstance(x, torch.Tensor) and x.dim()}
+    away = {is_away(x) for x in tree_leaves(checked)
+            if is_away(x) or isinstance(x, torch.Tensor) and x.dim()}
     indices_away = name in INDEXING and any(map(is_away, args[1])) and not is_away(args[0])
     if name not in MOVING and (len(away) > 1 or indices_away):
         raise RuntimeError(f"{name}: tensors of two devices")
@@ -58,6 +59,8 @@ def compute(func, args, kwargs):
     if kwargs.get("device") is not None:
         goes = torch.device(kwargs["device"]).type == DEVICE.type
         kwargs = kwargs | ({"device": "cpu"} if goes else {})
+    if goes and kwargs.get("generator") is not None:
+        raise RuntimeError(f"{name}: a generator of the CPU on another device")
     result = func(*tree_map(inner, args), **tree_map(inner, kwargs))
     if func._schema.is_mutable and result is not None:   # in place: the tensor that was given
         return args[0]

@@ -301,7 +301,7 @@ device=query.device) => mask = causal_mask(real, query.shape[1])
         longer_than_the_context: response[:context - len(query)] => response[:context]
         cut_to_nothing: min(cut, len(response) - 1) => min(cut, len(response))
         widths_of_every_size: both + -both % WIDTHS => both
-        equal_pairs_kept: != encode([row], tokenizer, context, rejected=True)] => is not None]
+        equal_pairs_kept: zip(pairs, both) if one != other] => zip(pairs, both)]
         never_a_cut: 0 if whole < 0.5 else => 0 if whole < 1.5 else
         cut_from_0: 1 + int(length * longest) => int(length * longest)
         batches_unsorted: key=lambda i: sum(map(len, examples[i])) => key=lambda i: 0
@@ -365,6 +365,8 @@ generator=generator).tolist() \
     """),
     ("minippo/generation.py", "tests/test_devices.py", """
         draws_left_on_the_cpu: generator=generator).to(logits.device) => generator=generator)
+        draws_with_a_generator_of_the_cpu: 1, generator=generator).to(logits.device) \
+=> 1, generator=generator, device=logits.device)
         responses_on_the_cpu: PAD, device=query.device) => PAD)
     """),
     ("minippo/transformer.py", "tests/test_devices.py", """
@@ -375,7 +377,8 @@ generator=generator).tolist() \
     """),
     ("minippo/corpora.py", "tests/test_corpora.py", """
         an_id_of_two_texts: texts.setdefault(row.id, row.texts) != row.texts => False
-        votes_of_the_first_alone: votes=votes + row.votes => votes=votes or row.votes
+        votes_of_the_first_alone: votes=first.votes + row.votes => votes=first.votes
+        the_id_that_came_last: id=min(first.id, row.id) => id=row.id
     """),
     ("minippo/resume.py", "tests/test_resume.py", """
         resumed_with_other_draws: generator.set_state(state["generator"]) => pass

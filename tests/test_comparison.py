@@ -14,7 +14,7 @@ from minippo.rows import Row
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD, pad_left, pad_right
 from minippo.tools import comparison
-from minippo.tools.comparison import distinct, hints, lines, measure, report, table
+from minippo.tools.comparison import distinct, lines, measure, report, table
 from minippo.tools.words import Judge
 from minippo.toy import toy
 from minippo.transformer import TransformerConfig, build
@@ -114,12 +114,11 @@ def test_d42_a_seed_fixes_the_report(small, tmp_path):
 
 
 def test_where_hardly_a_response_ends_the_report_says_what_to_do(small, tmp_path):
-    assert hints(0.5) == []
-    note = "note: 3% of the responses end by themselves, so little can be learnt; raise --res"
-    assert hints(0.03)[0].startswith(note)
-    text = report(*small, prompts(split(TOY)), split(TOY), TOKENIZER, Config(response_length=6),
-                  tmp_path)
-    assert "the responses end by themselves, so little" in text   # an untrained model
+    parts, note = split(TOY), "note: 0% of the responses end by themselves, and all others"
+    for penalty in (1.0, 0.0):
+        config = Config(response_length=6, missing_end_penalty=penalty)
+        text = report(*small, prompts(parts), parts, TOKENIZER, config, tmp_path)
+        assert (note in text) == bool(penalty)   # of an untrained model
 
 
 def test_the_table_shows_each_prompt_with_what_both_made_of_it():

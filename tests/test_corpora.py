@@ -95,12 +95,13 @@ def test_ids_do_not_depend_on_the_row_order(tmp_path):
 
 @pytest.mark.parametrize("content", [
     "text,rating\na,1\nb,2\na,5\na,\na,5\n", "id,text,rating\n1,a,1\n2,b,2\n1,a,5\n1,a,5\n",
-    "id,text,rating\n1,a,1\n2,b,2\n3,a,5\n4,a,5\n",
+    "id,text,rating\n4,a,1\n2,b,2\n3,a,5\n1,a,5\n",
 ], ids=["no ids", "the same id", "other ids"])
 def test_a_text_that_is_repeated_is_one_row_with_all_votes(tmp_path, content):
     one, other = read(file(tmp_path, "a.csv", content))
     assert (one.text, one.votes) == ("a", (1.0, 5.0, 5.0))
     assert (other.text, other.votes) == ("b", (2.0,))
+    assert one.id == "1" or not content.startswith("id")   # the smallest, in whatever order
 
 
 def test_a_rated_text_may_have_a_prompt_and_then_keeps_its_spaces(tmp_path):
@@ -112,8 +113,9 @@ def test_a_rated_text_may_have_a_prompt_and_then_keeps_its_spaces(tmp_path):
 
 def test_columns_that_are_not_used_are_named(tmp_path, capsys):
     read(file(tmp_path, "a.csv", "Text,Stars,id,Date\na,1,2,3\n"))
-    assert capsys.readouterr().err == f"note: {tmp_path / 'a.csv'}: not used: date, stars\n"
-    read(file(tmp_path, "b.csv", "text,Rating,votes\na,1,2\n"))
+    assert capsys.readouterr().err == (
+        f"note: {tmp_path / 'a.csv'}: unknown columns, not used: ['date', 'stars']\n")
+    assert read(file(tmp_path, "b.csv", ",text,Rating,Votes\n0,a,1,2\n"))[0].votes == (1.0,)
     assert capsys.readouterr().err == ""
 
 
@@ -149,8 +151,7 @@ def test_a_folder_gives_the_first_short_reviews_of_each_sign(tmp_path, monkeypat
     sizes = [(len(row.text), row.rating) for row in read(tmp_path)]
     assert sizes == [(1000, 1), (10, 1), (1000, -1), (10, -1)]
     assert [line.split(": ")[-1] for line in capsys.readouterr().err.splitlines()] == [
-        f"1 texts of {sign}/ have more than 1,000 characters and are left out"
-        for sign in ("pos", "neg")]
+        "more than 1,000 characters"] * 2
 
 
 BAD = [

@@ -173,7 +173,7 @@ def test_one_rater_at_a_time_votes_so_that_pairs_disagree_as_people_do():
 def test_given_pairs_that_are_equal_within_the_context_are_left_out():
     rows = [Row("1", "aaaaaab", rejected="aaaaaac"), Row("2", "ab", rejected="ac")]
     assert Comparisons(rows, TOKENIZER, 7).texts == ["ab", "ac"]   # END and six letters fit
-    with pytest.raises(UserError, match="chosen and rejected that differ within --context"):
+    with pytest.raises(UserError, match="chosen and rejected that differ in what fits"):
         Comparisons(rows[:1], TOKENIZER, 7)
 
 

@@ -34,8 +34,11 @@ def report(policy, reference, reward, prompts, parts, tokenizer, config, folder)
     if judge:
         figures["judge_accuracy"] = judge.accuracy
     write_atomically(Path(folder) / "comparison.json", json.dumps(figures, indent=2).encode())
-    return "\n\n".join([table(query, texts, scores, tokenizer), lines(figures),
-                        *hints(figures["policy"]["ended"])])
+    text = table(query, texts, scores, tokenizer) + "\n\n" + lines(figures)
+    if config.missing_end_penalty and (ended := figures["policy"]["ended"]) < 0.1:
+        text += (f"\n\nnote: {ended:.0%} of the responses end by themselves, and all others are "
+                 "paid the same; raise --response-length, or give --missing-end-penalty 0")
+    return text
 
 
 @torch.no_grad()
@@ -69,14 +72,6 @@ def table(query, texts, scores, tokenizer):
         rows.append(f"{tokenizer.decode(query[i])} ...")
         rows += [f"  {name:>9} {scores[name][i]:+.2f}  {texts[name][i].strip()}" for name in texts]
     return "\n".join(rows)
-
-
-def hints(ended):
-    """What to do, in a list, where hardly a response ends: all the others were paid the same."""
-    if ended >= 0.5:
-        return []
-    return [f"note: {ended:.0%} of the responses end by themselves, so little can be learnt; raise "
-            "--response-length, or give --missing-end-penalty 0"]
 
 
 def lines(figures):
