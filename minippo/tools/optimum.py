@@ -36,8 +36,7 @@ class TaskConfig(ppo.PPOConfig):
     response_length: int = option(4, "tokens a response may have, the end token included",
                                   low=1, high=4)
     queries: int = option(2, "different ones", low=1, high=4)
-    kl_coef: float = option(0.4, "beta, for PPO and in J: above 0", low=1e-6,
-                           high=1000)
+    kl_coef: float = option(0.4, "beta, for PPO and in J: above 0", low=1e-6, high=1000)
     temperature: float = option(1.0, "of reference and policy", low=0.01)
     value_coef: float = option(0.5, "c1: weight of the value loss", low=0)
     iterations: int = option(60, "rollouts with an update each", low=1)
