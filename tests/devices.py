@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_leaves
 
 import pretrain
 from minippo import training
@@ -42,14 +42,21 @@ def test_the_device_computes_as_the_cpu_does_and_refuses_to_be_mixed():
 
 
 def content(path):
-    """What a stage's file says, times aside; weights as numbers."""
+    """What a stage's file says, times aside, a flat list."""
     if path.suffix == ".pt":
-        flat, _ = tree_flatten(load_tensors(path))
-        return [x.tolist() if isinstance(x, torch.Tensor) else x for x in flat]
-    if path.name == "metrics.jsonl":
-        return [{key: x for key, x in json.loads(line).items() if not key.startswith("time/")}
-                for line in path.read_text().splitlines()]
-    return path.read_text()
+        return tree_leaves(load_tensors(path))
+    text = path.read_text()
+    rows = [json.loads(row) for row in (text.splitlines() if path.suffix == ".jsonl" else [text])]
+    return tree_leaves([{key: x for key, x in row.items() if not key.startswith("time/")}
+                        for row in rows])
+
+
+def assert_alike(file, other):
+    for x, y in zip(content(file), content(other), strict=True):
+        if isinstance(x, (torch.Tensor, float)):   # another processor may round otherwise
+            torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4, msg=str(file))
+        else:
+            assert x == y, file
 
 
 def write(model):
@@ -81,5 +88,5 @@ def test_the_stages_end_with_the_same_numbers_on_every_device(
     files = [path.relative_to(here) for path in here.glob("[pr]*/*")]   # of the three stages
     assert len(files) == 13
     for file in files:
-        assert content(there / file) == content(here / file), file
-    assert content(there / "stopped/model.pt") == content(here / "pretrain/model.pt")
+        assert_alike(there / file, here / file)
+    assert_alike(there / "stopped/model.pt", here / "pretrain/model.pt")
