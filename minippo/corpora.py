@@ -50,10 +50,10 @@ def _own(path):
             raise UserError(f"{path}: neither a file nor a folder; give one of them")
         if not path.is_dir() and path.suffix.lower() not in READERS:
             raise UserError(f"{path}: unknown kind of file; use one of {', '.join(READERS)}")
-        rows, texts, unused = {}, {}, set()
+        rows, texts, columns = {}, {}, set()
         for where, record in (_folder if path.is_dir() else READERS[path.suffix.lower()])(path):
             record = {str(key).strip().lower(): record[key] for key in record}
-            unused |= record.keys() - COLUMNS - {"", "votes"}
+            columns |= record.keys()
             row = _row(record, where)
             if row.text and (row.rejected or "rejected" not in record):
                 if texts.setdefault(row.id, row.texts) != row.texts:
@@ -66,7 +66,7 @@ def _own(path):
         raise UserError(f"{path}: cannot be read ({error}); mend that, or give another") from error
     if not rows:
         raise UserError(f"{path}: empty, or without a usable row; it needs one text at least")
-    if unused:
+    if unused := columns - COLUMNS - {"", "votes"}:
         print(f"note: {path}: unknown columns, not used: {sorted(unused)!s:.200}", file=sys.stderr)
     return list(rows.values())
 
@@ -173,9 +173,10 @@ def _folder(path):
         found, long = [], 0
         for file in files:
             review = _decode(file)
-            if len(review) <= LONGEST_REVIEW:
+            if len(review) > LONGEST_REVIEW:
+                long += 1
+            else:
                 found.append((file, review))
-            long += len(review) > LONGEST_REVIEW
             if len(found) == REVIEWS:
                 break
         if long:

@@ -131,13 +131,15 @@ class Comparisons:
 
     def __init__(self, rows, tokenizer, context):
         pairs = [row for row in rows if row.rejected]
-        both = zip(*(encode(pairs, tokenizer, context, side) for side in (False, True)))
-        self.given = [row for row, (one, other) in zip(pairs, both) if one != other]
+        chosen = encode(pairs, tokenizer, context)
+        rejected = encode(pairs, tokenizer, context, rejected=True)
+        kept = [i for i in range(len(pairs)) if chosen[i] != rejected[i]]
+        self.given = [pairs[i] for i in kept]
         self.rated = [] if self.given else [row for row in rows if row.votes]
-        rows = self.given or self.rated
-        self.examples = encode(rows, tokenizer, context)
-        self.examples += encode(self.given, tokenizer, context, rejected=True)
-        self.texts = [row.text for row in rows] + [row.rejected for row in self.given]
+        self.examples = [side[i] for side in (chosen, rejected) for i in kept]
+        self.examples += encode(self.rated, tokenizer, context)
+        self.texts = [row.text for row in self.given or self.rated]
+        self.texts += [row.rejected for row in self.given]
         if len(self.examples) < 2:
             raise UserError("the data, or its held-out tenth, has no preferences: two texts need "
                             "a rating or label, or chosen and rejected that differ in what fits "

@@ -301,7 +301,7 @@ device=query.device) => mask = causal_mask(real, query.shape[1])
         longer_than_the_context: response[:context - len(query)] => response[:context]
         cut_to_nothing: min(cut, len(response) - 1) => min(cut, len(response))
         widths_of_every_size: both + -both % WIDTHS => both
-        equal_pairs_kept: zip(pairs, both) if one != other] => zip(pairs, both)]
+        equal_pairs_kept: range(len(pairs)) if chosen[i] != rejected[i]] => range(len(pairs))]
         never_a_cut: 0 if whole < 0.5 else => 0 if whole < 1.5 else
         cut_from_0: 1 + int(length * longest) => int(length * longest)
         batches_unsorted: key=lambda i: sum(map(len, examples[i])) => key=lambda i: 0
