@@ -45,10 +45,9 @@ def content(path):
     """What a stage's file says, times aside, a flat list."""
     if path.suffix == ".pt":
         return tree_leaves(load_tensors(path))
-    text = path.read_text()
-    rows = [json.loads(row) for row in (text.splitlines() if path.suffix == ".jsonl" else [text])]
-    return tree_leaves([{key: x for key, x in row.items() if not key.startswith("time/")}
-                        for row in rows])
+    if path.suffix == ".jsonl":
+        return tree_leaves(world.without_times(path))
+    return tree_leaves(json.loads(path.read_text()))
 
 
 def assert_alike(file, other):

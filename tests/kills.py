@@ -19,6 +19,7 @@ import pretrain
 import train_reward
 from minippo.config import parse
 from minippo.toy import toy
+from tests.world import without_times
 
 SMALL = "--device cpu --precision fp32 --resume --save-every 0"
 ROWS = 400
@@ -118,8 +119,7 @@ def content(path):
         return b""
     if path.name != "metrics.jsonl":
         return path.read_bytes()
-    rows = [json.loads(line) for line in path.read_bytes().splitlines()]
-    return json.dumps([{k: x for k, x in row.items() if "time/" not in k} for row in rows]).encode()
+    return json.dumps(without_times(path)).encode()
 
 
 def trial(folder, architecture, kills, seed):

@@ -87,7 +87,7 @@ def prompts(parts):
 
 def test_a_report_measures_both_models_and_the_reference_has_no_kl(small, tmp_path):
     parts = split(TOY)
-    config = Config(response_length=6)
+    config = Config(response_length=6, missing_end_penalty=0.0)
     text = report(*small, prompts(parts), parts, TOKENIZER, config, tmp_path)
     figures = json.loads((tmp_path / "comparison.json").read_text())
     assert figures["reference"]["kl"] == 0 and figures["policy"]["kl"] > 0
@@ -95,7 +95,7 @@ def test_a_report_measures_both_models_and_the_reference_has_no_kl(small, tmp_pa
     assert figures["judge_accuracy"] == judge.accuracy
     assert figures["policy"].keys() == {
         "score", "kl", "distinct_2", "length", "ended", "judged_positive"}
-    assert f"\n\n{lines(figures)}" in text and text.count(" ...\n") == 6
+    assert text.endswith(lines(figures)) and text.count(" ...\n") == 6
 
 
 def test_without_ratings_there_is_no_judge(small, tmp_path):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.world import without_times
+
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = "--seed 3 --data toy --device cpu --precision fp32"
@@ -44,11 +46,6 @@ def run_stages(folder, architecture):
 
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def without_times(path):
-    return [{key: x for key, x in line.items() if not key.startswith("time/")}
-            for line in lines(path)]
 
 
 @pytest.fixture(scope="module", params=["decoder", "seq2seq"])

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 
 import pytest
 
@@ -45,6 +46,12 @@ def world(folder):
         with contextlib.suppress(KeyboardInterrupt):
             pretrain.main(parse(pretrain.Config, "", arguments_of("pretrain", "stopped")))
     return folder
+
+
+def without_times(metrics):
+    """The rows of a metrics.jsonl, dicts, but for what no two runs share."""
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    return [{key: x for key, x in row.items() if not key.startswith("time/")} for row in rows]
 
 
 def stop(*what):
