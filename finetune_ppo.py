@@ -5,34 +5,52 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from minippo import checkpoint, data
-from minippo.config import StageConfig, option, run
-from minippo.errors import UserError
+from minippo.data import Prompts
 from minippo.memory import PPOMemory
-from minippo.metrics import Metrics
 from minippo.policy import ActorCritic, frozen
 from minippo.ppo import AdaptiveKL, PPOConfig, collect, update
-from minippo.resume import resumable
+from minippo.run import checkpoint
+from minippo.run.errors import UserError
+from minippo.run.exits import launch
+from minippo.run.flags import DATA, MODEL, RUN, StageConfig, option
+from minippo.run.stage import Run
 from minippo.tools import comparison
-from minippo.training import linear_decay, start, use_bf16
+from minippo.training import linear_decay
 
 
 @dataclass
 class Config(PPOConfig, StageConfig):
-    out: str = option("runs/ppo", "folder to write")
-    model: str = option("runs/pretrain", "folder of the pretrained model to start from")
-    reward: str = option("runs/reward", "folder of the reward model")
-    target: str = option("positive", "seek high or low scores", choices=("positive", "negative"))
-    iterations: int = option(60, "rollouts with an update each", low=1)
+    GROUP = "PPO"
+    out: str = option("runs/ppo", "folder to write the run to", group=RUN)
+    model: str = option("runs/pretrain", "folder of the pretrained model to start from", group=MODEL)
+    reward: str = option("runs/reward", "folder of the reward model", group=MODEL)
+    separate_critic: bool = option(False, "train a critic of its own, begun as a copy of the reward model, "
+                                          "instead of a value head on the policy", group=MODEL)
+    temperature: float = option(0.8, "of the policy, in sampling and in every log-probability", low=0.01,
+                                group=MODEL)
+    shortest_prompt: int = option(2, "prompts are beginnings of held-out texts: of so many tokens at least",
+                                  low=1, group=DATA)
+    longest_prompt: int = option(8, "prompts are of so many tokens at most", low=1, group=DATA)
+    target: str = option("positive", "seek high scores (positive) or low ones (negative)",
+                         choices=("positive", "negative"))
+    iterations: int = option(60, "rollouts, each followed by an update", low=1)
     rollout_size: int = option(256, "responses per iteration", low=2)
-    temperature: float = option(0.8, "of the policy, in sampling and log-probabilities", low=0.01)
-    shortest_prompt: int = option(2, "tokens of a held-out text given as prompt: at least", low=1)
-    longest_prompt: int = option(8, "and at most", low=1)
     lr: float = option(1e-4, "learning rate, falling to 0; 1e-5 (large models) to 1e-3", low=0)
-    separate_critic: bool = option(False, "a critic apart, begun as a copy of the reward model")
-    adaptive_kl: bool = option(False, "steer kl-coef so that the KL meets kl-target")
-    kl_target: float = option(6.0, "of --adaptive-kl: nats per response", low=0.01)
-    kl_horizon: float = option(10_000.0, "of --adaptive-kl: episodes; larger is gentler", low=1)
+    kl_target: float = option(0.0, "steer --kl-coef so that KL comes to so many nats per response; 0 = off: "
+                                   "it stays as it is", low=0)
+    kl_horizon: float = option(10_000.0, "responses in which --kl-target moves --kl-coef by a fifth at most",
+                               low=1)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.shortest_prompt > self.longest_prompt:
+            raise UserError(f"--shortest-prompt {self.shortest_prompt} is longer than --longest-prompt "
+                            f"{self.longest_prompt}; swap them")
+        if self.minibatch_size > self.rollout_size:
+            raise UserError(f"--minibatch-size {self.minibatch_size} is larger than --rollout-size "
+                            f"{self.rollout_size}; lower it")
+        if self.kl_target and not (self.kl_coef and self.kl_horizon >= self.rollout_size):
+            raise UserError("--kl-target needs --kl-coef above 0 and --kl-horizon at least a rollout")
 
 
 SIGNS = {"positive": 1, "negative": -1}
@@ -41,69 +59,60 @@ SHOWN = {"score": "objective/scores", "KL": "objective/kl",
 
 
 def main(config):
-    device, generator, parts, folder = start(config)
-    policy, reward, tokenizer = load(config, device)
-    reference = frozen(ActorCritic(policy.lm, temperature=config.temperature)).to(device)
-    sign = SIGNS[config.target]
-    optimizer = torch.optim.Adam(policy.parameters(), config.lr, eps=1e-5, fused=True)
-    schedule = linear_decay(optimizer, config.iterations)
-    room = policy.lm.config.context - config.response_length
-    prompts, fresh = (data.Prompts(parts[name], tokenizer, config.shortest_prompt,
-                                   config.longest_prompt, room) for name in ("prompts", "test"))
-    steering = AdaptiveKL(config.kl_coef, config.kl_target, config.kl_horizon)
-    memory, metrics = PPOMemory(), Metrics(folder, config.iterations, SHOWN)
+    with Run(config, SHOWN) as run:
+        policy, reward_model, tokenizer = load(config, run)
+        reference = policy.reference()
+        room = policy.lm.config.context - config.response_length
+        prompts, fresh = (Prompts(run.rows[part], tokenizer, config.shortest_prompt, config.longest_prompt,
+                                  room) for part in ("prompts", "test"))
+        optimizer = torch.optim.Adam(policy.parameters(), config.lr, eps=1e-5, fused=True)
+        schedule = linear_decay(optimizer, config.iterations)
+        steering = AdaptiveKL(config.kl_coef, config.kl_target, config.kl_horizon)
+        memory = PPOMemory()
 
-    def score(query, response):
-        return sign * reward(query, response)
+        def score(query, response):
+            return SIGNS[config.target] * reward_model(query, response)
 
-    origin = parts, reward, policy, device, policy.lm.bf16
-    with resumable(config, folder, config.iterations, generator, origin, model=policy,
-                   optimizer=optimizer, schedule=schedule, steering=steering,
-                   metrics=metrics) as iterations:
-        for iteration in iterations:
+        for _ in run.iterations(config.iterations, policy=policy, optimizer=optimizer, schedule=schedule,
+                                steering=steering):
+            # 1. The policy answers; reference and reward model judge every answer.
             ppo = replace(config, kl_coef=steering.kl_coef)
-            query = prompts.sample(config.rollout_size, generator, device)
-            rollout, seen = collect(policy, reference, score, query, ppo, generator)
+            query = prompts.sample(config.rollout_size, run.generator, run.device)
+            rollout, seen = collect(policy, reference, score, query, ppo, run.generator)
+            # 2. Policy and critic learn from the answers, in epochs of minibatches.
             memory.clear()
             memory.store(rollout)
-            learned = update(policy, optimizer, memory, ppo, generator)
+            learned = update(policy, optimizer, memory, ppo, run.generator)
+            # 3. Smaller steps next time, and the price of KL follows the KL.
             schedule.step()
-            if config.adaptive_kl:
-                steering.update(seen["objective/kl"], len(memory))
-            metrics.log(iteration, seen | learned, int(rollout.mask.sum()))
-    metrics.close()
-    print(comparison.report(policy, reference, reward, fresh, parts, tokenizer, config, folder))
-    checkpoint.save(folder, "ppo", policy, tokenizer, config)
+            steering.update(seen["objective/kl"], len(memory))
+            run.log(seen | learned, tokens=int(rollout.mask.sum()))
+        print(comparison.report(policy, reference, reward_model, fresh, run, tokenizer))
+        run.finish("ppo", policy, tokenizer)
 
 
-def load(config, device):
+def load(config, run):
     """The policy, made of the pretrained model, the frozen reward model, and their Tokenizer."""
-    if config.minibatch_size > config.rollout_size:
-        raise UserError(f"--minibatch-size {config.minibatch_size} is larger than --rollout-size "
-                        f"{config.rollout_size}; lower it")
     lm, tokenizer = checkpoint.load_lm(config.model)
-    reward, reward_tokenizer = checkpoint.load_reward(config.reward)
-    if reward_tokenizer.bpe.to_str() != tokenizer.bpe.to_str():
-        raise UserError(f"{config.reward} was trained with another tokenizer than {config.model}; "
-                        "run train_reward.py --model on the same folder")
-    if reward.lm.config.context < lm.config.context:
-        raise UserError(f"{config.reward} has a smaller context than {config.model}; "
-                        "run train_reward.py --model on the same folder")
-    if config.adaptive_kl and not (config.kl_coef and config.kl_horizon >= config.rollout_size):
-        raise UserError("--adaptive-kl needs --kl-coef above 0 and --kl-horizon at least a rollout")
-    lm.bf16 = reward.lm.bf16 = use_bf16(config.precision, device)
-    critic = separate_critic(reward, SIGNS[config.target]) if config.separate_critic else None
-    policy = ActorCritic(lm, critic, config.temperature).to(device)
-    return policy.eval(), frozen(reward).to(device), tokenizer   # no dropout: the ratio begins at 1
+    reward_model, its_tokenizer = checkpoint.load_reward(config.reward)
+    again = "run train_reward.py --model on the same folder"
+    if its_tokenizer.bpe.to_str() != tokenizer.bpe.to_str():
+        raise UserError(f"{config.reward} was trained with another tokenizer than {config.model}; {again}")
+    if reward_model.lm.config.context < lm.config.context:
+        raise UserError(f"{config.reward} has a smaller context than {config.model}; {again}")
+    lm.bf16 = reward_model.lm.bf16 = run.bf16
+    critic = critic_from(reward_model, SIGNS[config.target]) if config.separate_critic else None
+    policy = ActorCritic(lm, critic, config.temperature).to(run.device)
+    return policy.eval(), frozen(reward_model).to(run.device), tokenizer   # no dropout: the ratio begins at 1
 
 
-def separate_critic(reward, sign):
+def critic_from(reward_model, sign):
     """A trainable copy of the reward model, its values in the units and direction of the score."""
-    critic = copy.deepcopy(reward).requires_grad_(True)
+    critic = copy.deepcopy(reward_model).requires_grad_(True)
     critic.gain *= sign
     critic.shift *= sign
     return critic
 
 
 if __name__ == "__main__":
-    run(main, Config, __doc__)
+    launch(main, Config, __doc__)

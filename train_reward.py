@@ -4,101 +4,95 @@ from dataclasses import dataclass
 
 import torch
 
-from minippo import checkpoint, data
-from minippo.config import StageConfig, option, run
-from minippo.errors import UserError
+from minippo.data import Comparisons, Prompts, random_cut, tensors
 from minippo.generation import generate
-from minippo.metrics import Metrics
-from minippo.resume import resumable
 from minippo.reward import RewardModel, preference_loss, regression_loss
+from minippo.run import checkpoint
+from minippo.run.errors import UserError
+from minippo.run.exits import launch
+from minippo.run.flags import MODEL, RUN, StageConfig, option
+from minippo.run.stage import Run
 from minippo.tokens import PAD
 from minippo.tools import calibration
-from minippo.training import cross_entropy, linear_decay, start, step, use_bf16
+from minippo.training import cross_entropy, linear_decay, step
 
 
 @dataclass
 class Config(StageConfig):
-    out: str = option("runs/reward", "folder to write")
-    model: str = option("runs/pretrain", "folder of the pretrained model to start from")
-    loss: str = option("pairwise", "on preferences or ratings", choices=("pairwise", "regression"))
-    passes: int = option(3, "over the texts, a vote of each in every pass", low=1)
+    GROUP = "training"
+    out: str = option("runs/reward", "folder to write the run to", group=RUN)
+    model: str = option("runs/pretrain", "folder of the pretrained model to start from", group=MODEL)
+    loss: str = option("pairwise", "learn from preferences (pairwise) or from ratings (regression)",
+                       choices=("pairwise", "regression"))
+    passes: int = option(3, "passes over the texts; each draws one vote per text", low=1)
     group_size: int = option(32, "texts per step; all of them are compared with each other", low=2)
     lr: float = option(3e-4, "learning rate, falling to 0; 1e-4 to 1e-3", low=0)
-    lm_coef: float = option(0.5, "weight of a language-modelling loss beside it; 0 = off", low=0)
-    weight_decay: float = option(0.01, "of AdamW", low=0)
-    longest_prompt: int = option(8, "tokens of a text that may be given as its query", low=1)
-    normalize_samples: int = option(512, "responses whose scores get mean 0, deviation 1", low=2)
-    response_length: int = option(24, "tokens of those responses", low=1)
-    temperature: float = option(0.8, "of those responses: as in stage 3", low=0.01)
+    lm_coef: float = option(0.5, "weight of the language-modelling loss kept beside it; 0 = off", low=0)
+    weight_decay: float = option(0.01, "weight decay of AdamW", low=0)
+    longest_prompt: int = option(8, "a text's beginning is given as its query: at most so many tokens", low=1)
+    normalize_samples: int = option(512, "responses of the pretrained model whose scores get mean 0 and "
+                                         "deviation 1", low=2)
+    response_length: int = option(24, "tokens of those responses, at most", low=1)
+    temperature: float = option(0.8, "at which those responses are sampled: give stage 3 the same", low=0.01)
+
+
+SHOWN = {"loss": "loss/reward", "accuracy": "accuracy/train"}
 
 
 def main(config):
-    device, generator, parts, folder = start(config)
-    lm, tokenizer = checkpoint.load_lm(config.model)
-    lm.bf16 = use_bf16(config.precision, device)
-    reward = RewardModel(lm).to(device)
-    comparisons = data.Comparisons(parts["reward"], tokenizer, lm.config.context)
-    held_out = data.Comparisons(parts["prompts"] + parts["test"], tokenizer, lm.config.context)
-    groups = comparisons.groups(config.group_size, config.passes, generator)
-    prompts = data.Prompts(parts["prompts"], tokenizer, 1, config.longest_prompt,
-                           lm.config.context - config.response_length)
-    train(reward, comparisons, groups, parts, config, folder, generator)
-    print(calibration.lines(calibration.report(reward, comparisons, groups, held_out, generator)))
-    normalize(reward, checkpoint.load_lm(config.model)[0], prompts, config, generator)
-    checkpoint.save(folder, "reward", reward, tokenizer, config)
-
-
-def train(reward, comparisons, groups, parts, config, folder, generator):
-    """A step per group, the rate falling to 0. Leaves the model in evaluation mode."""
-    device = reward.gain.device
-    if config.loss == "regression":
-        targets = standardized(comparisons.ratings()).to(device)
-    optimizer = torch.optim.AdamW(reward.parameters(), config.lr,
-                                  weight_decay=config.weight_decay, fused=True)
-    schedule = linear_decay(optimizer, len(groups))
-    metrics = Metrics(folder, len(groups), {"loss": "loss/reward", "accuracy": "accuracy/train"})
-    reward.train()
-    origin = parts, reward, device, reward.lm.bf16
-    with resumable(config, folder, len(groups), generator, origin, model=reward,
-                   optimizer=optimizer, schedule=schedule, metrics=metrics) as iterations:
-        for iteration in iterations:
+    with Run(config, SHOWN) as run:
+        lm, tokenizer = checkpoint.load_lm(config.model)
+        lm.bf16 = run.bf16
+        reward_model, context = RewardModel(lm).to(run.device), lm.config.context
+        comparisons = Comparisons(run.rows["reward"], tokenizer, context)
+        held_out = Comparisons(run.rows["prompts"] + run.rows["test"], tokenizer, context)
+        groups = comparisons.groups(config.group_size, config.passes, run.generator)
+        prompts = Prompts(run.rows["prompts"], tokenizer, 1, config.longest_prompt,
+                          context - config.response_length)
+        targets = comparisons.targets().to(run.device) if config.loss == "regression" else None
+        optimizer = torch.optim.AdamW(reward_model.parameters(), config.lr,
+                                      weight_decay=config.weight_decay, fused=True)
+        schedule = linear_decay(optimizer, len(groups))
+        reward_model.train()
+        for iteration in run.iterations(len(groups), model=reward_model, optimizer=optimizer,
+                                        schedule=schedule):
+            # 1. A group of texts, the beginning of each as its query.
             texts, chosen, rejected = groups[iteration]
-            examples = [comparisons.examples[i] for i in texts]
-            cut = data.random_cut(config.longest_prompt, generator)
-            query, response = data.tensors(examples, cut, device)
-            states = reward.lm.states(query, response)
-            scores = reward.read(states, response)
-            if config.loss == "pairwise":
-                loss = preference_loss(scores[chosen], scores[rejected])
-            else:
-                loss = regression_loss(scores, targets[texts])
+            cut = random_cut(config.longest_prompt, run.generator)
+            query, response = tensors([comparisons.examples[i] for i in texts], cut, run.device)
+            # 2. Their scores, at the end of each, and how badly these order what people preferred.
+            states = reward_model.lm.states(query, response)
+            scores = reward_model.read(states, response)
+            loss = (preference_loss(scores[chosen], scores[rejected]) if targets is None
+                    else regression_loss(scores, targets[texts]))
             stats = {"loss/reward": loss.item()}
-            if config.lm_coef:   # Radford et al. 2018 (GPT), section 3.2
-                loss = loss + config.lm_coef * cross_entropy(reward.lm, states, response)
-            norm = step(reward, optimizer, schedule, loss)
+            # 3. It stays a language model meanwhile (Radford et al. 2018, section 3.2): it overfits less.
+            if config.lm_coef:
+                loss = loss + config.lm_coef * cross_entropy(reward_model.lm, states, response)
+            norm = step(reward_model, optimizer, schedule, loss)
             accuracy = (scores[chosen] > scores[rejected]).float().mean().item()
             stats |= {"loss/train": loss.item(), "accuracy/train": accuracy, "grad_norm": norm}
-            metrics.log(iteration, stats, int((response != PAD).sum()))
-    metrics.close()
-    reward.eval()
+            run.log(stats, tokens=int((response != PAD).sum()))
+        reward_model.eval()
+        figures = calibration.report(reward_model, comparisons, groups, held_out, run.generator)
+        print(calibration.lines(figures))
+        normalize(reward_model, checkpoint.load_lm(config.model)[0], prompts, config, run)
+        run.finish("reward", reward_model, tokenizer)
 
 
-def normalize(reward, pretrained, prompts, config, generator):
+def normalize(reward_model, pretrained, prompts, config, run):
     """Responses of the untouched pretrained model get scores of mean 0 and standard deviation 1."""
-    lm = pretrained.to(reward.gain.device)
-    lm.bf16 = reward.lm.bf16
-    query = prompts.sample(config.normalize_samples, generator, reward.gain.device)
-    response = generate(lm, query, config.response_length, config.temperature, generator=generator)
+    lm = pretrained.to(run.device)
+    lm.bf16 = run.bf16
+    query = prompts.sample(config.normalize_samples, run.generator, run.device)
+    response = generate(lm, query, config.response_length, config.temperature, generator=run.generator)
     with torch.no_grad():
-        reward.normalize(reward(query, response))
-
-
-def standardized(x):
-    """Ratings (N,) with mean 0 and deviation 1; UserError if all are equal."""
-    if not (std := x.std(correction=0)) > 0:
-        raise UserError(data.ALL_EQUAL)
-    return (x - x.mean()) / std
+        scores = reward_model(query, response)
+    try:
+        reward_model.normalize(scores)
+    except ValueError as error:
+        raise UserError(f"{error}; train again with a lower --lr") from None
 
 
 if __name__ == "__main__":
-    run(main, Config, __doc__)
+    launch(main, Config, __doc__)

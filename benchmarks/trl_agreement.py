@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from minippo.config import option, run
-from minippo.errors import UserError
+from minippo.run.flags import option, run
+from minippo.run.errors import UserError
 from minippo.generation import generate
 from minippo.memory import PPOMemory
 from minippo.policy import ActorCritic, frozen

@@ -1,30 +1,6 @@
-"""python -m minippo COMMAND: tools to look at models with, each a module of minippo/tools."""
+"""python -m minippo COMMAND"""
 
-import importlib
-import sys
-
-from minippo.config import complain, run
-
-COMMANDS = ("generate", "overoptimization", "optimum", "ablations")
-
-
-def main():
-    """Run the tool that the command line names, or say which there are."""
-    name, *arguments = sys.argv[1:] or ["--help"]
-    if name in ("-h", "--help"):
-        print("usage: python -m minippo COMMAND [flags]; each has its own --help")
-        for command in COMMANDS:
-            print(f"  {command:<20}{tool(command).__doc__.splitlines()[0]}")
-    elif name not in COMMANDS:
-        sys.exit(complain(f"{name}: no such command; there is {', '.join(COMMANDS)}"))
-    else:
-        module = tool(name)
-        run(module.main, module.Config, module.__doc__, arguments, f"python -m minippo {name}")
-
-
-def tool(command):
-    return importlib.import_module(f"minippo.tools.{command}")
-
+from minippo.run.commands import main
 
 if __name__ == "__main__":
     main()

@@ -1,26 +1,30 @@
 """From rated rows of text to tensors: splits, prompts, comparisons, batches.
 
-An example is a pair of token lists: what is given (query) and what is learnt or judged (response).
+An example is a pair of token lists: what is given (query) and what is learned or judged (response).
 """
 
 import hashlib
 
 import torch
 
-from minippo.errors import UserError
 from minippo.tokens import pad_left, pad_right
 
-SHARES = {                # parts of the rows; the texts of the first two are for pretraining
+SHARES = {                # of the rows; the texts of the first two are for pretraining
     "reward": 0.60,       # ratings the reward model learns from
     "judge": 0.30,        # ratings the judge learns from: the reward model never sees them
     "prompts": 0.07,      # held out: the beginnings of these are PPO's prompts
     "test": 0.03,         # held out: prompts of the final comparison
 }
 
-ALL_EQUAL = ("all ratings in the data, or in its held-out tenth, are equal: no text is preferred "
-             "to another; give different ones")
-
 WIDTHS = 8   # rows are padded to a multiple of it: kernels keep buffers for every width they meet
+
+
+class DataError(ValueError):
+    """The rows that were given cannot be used for what was asked."""
+
+
+ALL_EQUAL = ("all ratings in the data, or in its held-out tenth, are equal: no text is preferred to "
+             "another; give different ones")
 
 
 def split(rows):
@@ -34,26 +38,25 @@ def split(rows):
             if place < 0:
                 break
         parts[name].append(row)
-    empty = [name for name, part in parts.items() if not part]
-    if empty:
-        raise UserError(f"the data has {len(rows)} usable rows, too few to fill its parts "
+    if empty := [name for name, part in parts.items() if not part]:
+        raise DataError(f"the data has {len(rows)} usable rows, too few to fill its parts "
                         f"({', '.join(empty)} empty); give some hundreds")
     return parts
 
 
-def encode(rows, tokenizer, context, rejected=False):
+def encode(rows, tokenizer, room, rejected=False):
     """Examples of rows: query = end token, prompt; response = text or rejected text, end token.
 
-    What does not fit into `context` tokens is cut off at the end.
+    What does not fit into `room` tokens is cut off at the end. DataError for a prompt that fills them.
     """
     examples = []
     for row in rows:
         query = [tokenizer.end] + tokenizer.encode(row.prompt)
-        if len(query) >= context:
-            raise UserError(f"the prompt {row.prompt[:40]!r} has {len(query)} tokens, and room is "
-                            f"for {context - 1}: shorten it, or pretrain with a larger --context")
+        if len(query) >= room:
+            raise DataError(f"the prompt {row.prompt[:40]!r} has {len(query)} tokens, and room is "
+                            f"for {room - 1}: shorten it, or pretrain with a larger context")
         response = tokenizer.encode(row.rejected if rejected else row.text) + [tokenizer.end]
-        examples.append((query, response[:context - len(query)]))
+        examples.append((query, response[:room - len(query)]))
     return examples
 
 
@@ -77,7 +80,7 @@ def random_cut(longest, generator):
 
 
 def batches(examples, size, passes, generator):
-    """`passes` times over all examples in random batches of alike length (less padding).
+    """`passes` times over all examples in random batches of similar length (less padding).
 
     Returns  a list of lists of indices
     """
@@ -85,8 +88,8 @@ def batches(examples, size, passes, generator):
     for _ in range(passes):
         groups = []
         for pool in torch.randperm(len(examples), generator=generator).split(16 * size):
-            alike = sorted(pool.tolist(), key=lambda i: sum(map(len, examples[i])))
-            groups += [alike[i:i + size] for i in range(0, len(alike), size)]
+            similar = sorted(pool.tolist(), key=lambda i: sum(map(len, examples[i])))
+            groups += [similar[i:i + size] for i in range(0, len(similar), size)]
         found += [groups[i] for i in torch.randperm(len(groups), generator=generator).tolist()]
     return found
 
@@ -96,16 +99,16 @@ class Prompts:
 
     rows               one with a prompt of its own gives that, others END and their first tokens
     shortest, longest  how many tokens of the text
+    room               tokens that the model's context leaves for a query
     """
 
-    def __init__(self, rows, tokenizer, shortest, longest, context):
+    def __init__(self, rows, tokenizer, shortest, longest, room):
         if shortest > longest:
-            raise UserError(f"--shortest-prompt {shortest} is longer than "
-                            f"--longest-prompt {longest}; swap them")
-        if context < 2 + shortest:
-            raise UserError("--response-length leaves no room for a prompt in the model's context; "
-                            "shorten it, or pretrain with a larger --context")
-        self.examples = encode(rows, tokenizer, context)
+            raise ValueError(f"a shortest prompt of {shortest} tokens and a longest of {longest}")
+        if room < 2 + shortest:
+            raise DataError(f"the response leaves no room for a prompt in the model's context (it needs "
+                            f"{2 + shortest} tokens): shorten it, or pretrain with a larger context")
+        self.examples = encode(rows, tokenizer, room)
         self.own = [bool(row.prompt) for row in rows]
         self.shortest, self.longest = shortest, longest
 
@@ -126,26 +129,25 @@ class Comparisons:
     Rated rows: every text of a group gets ONE vote drawn from its raters, and all untied pairs of
     the group count (all comparisons of a group as one batch: Ouyang et al. 2022, section 3.5).
     No rater compared two texts here. Rows with `rejected`: the pairs as given, if what fits into
-    the context differs.
+    the room differs.
     """
 
-    def __init__(self, rows, tokenizer, context):
+    def __init__(self, rows, tokenizer, room):
         pairs = [row for row in rows if row.rejected]
-        chosen = encode(pairs, tokenizer, context)
-        rejected = encode(pairs, tokenizer, context, rejected=True)
+        chosen = encode(pairs, tokenizer, room)
+        rejected = encode(pairs, tokenizer, room, rejected=True)
         kept = [i for i in range(len(pairs)) if chosen[i] != rejected[i]]
         self.given = [pairs[i] for i in kept]
         self.rated = [] if self.given else [row for row in rows if row.votes]
         self.examples = [side[i] for side in (chosen, rejected) for i in kept]
-        self.examples += encode(self.rated, tokenizer, context)
+        self.examples += encode(self.rated, tokenizer, room)
         self.texts = [row.text for row in self.given or self.rated]
         self.texts += [row.rejected for row in self.given]
         if len(self.examples) < 2:
-            raise UserError("the data, or its held-out tenth, has no preferences: two texts need "
-                            "a rating or label, or chosen and rejected that differ in what fits "
-                            "into the context")
+            raise DataError("the data, or its held-out tenth, has no preferences: two texts need a rating "
+                            "or label, or chosen and rejected that differ in what fits into the context")
         if self.rated and len({vote for row in self.rated for vote in row.votes}) == 1:
-            raise UserError(ALL_EQUAL)
+            raise DataError(ALL_EQUAL)
 
     def groups(self, size, passes, generator):
         """`passes` times over all texts in groups of about `size`.
@@ -167,21 +169,8 @@ class Comparisons:
                     if len(chosen):
                         found.append((part, chosen, rejected))
         if not found:
-            raise UserError(ALL_EQUAL)
+            raise DataError(ALL_EQUAL)
         return found
-
-    def fresh_pairs(self, count, generator):
-        """All given pairs, or about `count` random ones of rated texts, untied.
-
-        Returns  chosen, rejected: (P,) indices of examples
-        """
-        if self.given:
-            first = torch.arange(len(self.given))
-            return first, first + len(self.given)
-        pair = torch.randint(len(self.rated), (2, count), generator=generator)
-        votes = torch.stack([self.one_vote(side, generator) for side in pair])
-        pair = torch.where(votes[0] >= votes[1], pair, pair.flip(0))
-        return pair[:, (votes[0] != votes[1]) & (pair[0] != pair[1])]
 
     def one_vote(self, indices, generator):
         """A random rater's vote for each of these rated rows, (N,)."""
@@ -190,8 +179,15 @@ class Comparisons:
         return torch.tensor([mine[int(draw * len(mine))] for mine, draw in zip(votes, draws)])
 
     def ratings(self):
-        """Mean rating of every example (N,); UserError if these are given pairs."""
+        """Mean rating of every example (N,); DataError if these are given pairs."""
         if self.given:
-            raise UserError("--loss regression needs ratings; this data has chosen and rejected: "
-                            "use --loss pairwise")
+            raise DataError("a regression needs ratings, and this data has chosen and rejected: "
+                            "use the pairwise loss")
         return torch.tensor([row.rating for row in self.rated])
+
+    def targets(self):
+        """The ratings with mean 0 and deviation 1 (N,): what a regression learns."""
+        ratings = self.ratings()
+        if not (std := ratings.std(correction=0)) > 0:
+            raise DataError(ALL_EQUAL)
+        return (ratings - ratings.mean()) / std

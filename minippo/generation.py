@@ -2,8 +2,8 @@
 
 import torch
 
-from minippo.finite import check_finite
 from minippo.tokens import PAD
+from minippo.training import check_finite
 from minippo.transformer import KVCache
 
 

@@ -1,11 +1,10 @@
-"""What the policy did and how it went, kept until the update has learnt from it."""
+"""What the policy did and how it went, kept until the update has learned from it."""
 
 from dataclasses import dataclass, fields
 
 import torch
-import torch.nn.functional as F
 
-from minippo.tokens import PAD
+from minippo.tokens import PAD, masked_mean, same_shape, stack
 
 
 @dataclass
@@ -29,11 +28,26 @@ class Rollout:
 
     def __getitem__(self, rows):
         """The episodes at an index tensor or slice, without columns in which all are padded."""
-        part = {field.name: getattr(self, field.name)[rows] for field in fields(self)}
-        first = int((part["query"] != PAD).any(0).int().argmax())
-        longest = int(part["mask"].sum(1).max())
-        return Rollout(**{name: x[:, first:] if name == "query" else x[:, :longest]
-                          for name, x in part.items()})
+        query, *others = (getattr(self, field.name)[rows] for field in fields(self))
+        first = int((query != PAD).any(0).int().argmax())
+        return Rollout(query[:, first:], *(x[:, :longest(self.mask[rows])] for x in others))
+
+    def describe(self, scores, paid, entropy, ended):
+        """What the rollout was like, a dict of numbers; scores, paid, ended (B,), entropy (B, R)."""
+        kl = (self.logprobs - self.reference_logprobs).sum(1)
+        return {
+            "objective/scores": scores.mean().item(),
+            "objective/scores_std": scores.std(correction=0).item(),
+            "objective/paid": paid.mean().item(),
+            "objective/kl": kl.mean().item(),
+            "objective/entropy": entropy.sum(1).mean().item(),
+            "objective/rlhf_reward": self.rewards.sum(1).mean().item(),
+            "ppo/returns/mean": masked_mean(self.returns, self.mask).item(),
+            "ppo/val/mean": masked_mean(self.values, self.mask).item(),
+            "ppo/val/var_explained": explained_variance(self.values, self.returns, self.mask).item(),
+            "tokens/responses_len_mean": self.mask.sum(1).float().mean().item(),
+            "tokens/ended": ended.float().mean().item(),
+        }
 
 
 class PPOMemory:
@@ -57,8 +71,11 @@ class PPOMemory:
         """Everything stored, as one Rollout. ValueError if there is nothing."""
         if not len(self):
             raise ValueError("the memory is empty: store a rollout first")
+        if len(self.rollouts) == 1:
+            return self.rollouts[0]
         parts = {f.name: [getattr(r, f.name) for r in self.rollouts] for f in fields(Rollout)}
-        return Rollout(**{name: joined(name, tensors) for name, tensors in parts.items()})
+        return Rollout(**{name: stack(tensors, fill=PAD if name in ("query", "response") else 0,
+                                      left=name == "query") for name, tensors in parts.items()})
 
     def minibatches(self, size, generator=None):
         """One epoch: every episode once, in a fresh random order, as Rollouts of `size` episodes.
@@ -73,9 +90,33 @@ class PPOMemory:
             yield episodes[rows.to(episodes.query.device)]
 
 
-def joined(name, parts):
-    """Concatenate along the batch, padding the width: queries on the left, others on the right."""
-    width = max(part.shape[1] for part in parts)
-    fill = PAD if name in ("query", "response") else 0
-    side = (lambda gap: (gap, 0)) if name == "query" else (lambda gap: (0, gap))
-    return torch.cat([F.pad(part, side(width - part.shape[1]), value=fill) for part in parts])
+def explained_variance(values, returns, mask):
+    """1 - var(returns - V) / var(returns) over real tokens: 1 = it knew, 0 = no better than a constant."""
+    def variance(x):
+        return masked_mean((x - masked_mean(x, mask)).square(), mask)
+    return 1 - variance(returns - values) / variance(returns).clamp(min=1e-8)
+
+
+def longest(mask):
+    """Tokens in the longest row of a mask (B, R)."""
+    return int(mask.sum(1).max())
+
+
+def microbatches(mask, size):
+    """Row indices of a mask (B, R), `size` at a time, shortest first: similar lengths, little padding."""
+    return mask.sum(1).argsort(stable=True).split(size)
+
+
+def in_microbatches(model, query, response, size):
+    """The outputs of model(query, response), each (B, R), computed `size` rows at a time.
+
+    Raises   ValueError if an output has another shape than the responses it is for
+    """
+    mask, parts = response != PAD, []
+    for rows in microbatches(mask, size):
+        tokens = response[rows, :longest(mask[rows])]
+        parts.append(model(query[rows], tokens))
+        for output in parts[-1]:
+            same_shape(output=output, tokens=tokens)
+    back = torch.cat(microbatches(mask, size)).argsort()   # to the order of the responses
+    return [stack(outputs, response.shape[1])[back] for outputs in zip(*parts)]

@@ -5,7 +5,7 @@ import copy
 import torch.nn as nn
 
 from minippo.generation import generate
-from minippo.tokens import PAD
+from minippo.tokens import PAD, same_shape
 
 
 class ActorCritic(nn.Module):
@@ -35,12 +35,12 @@ class ActorCritic(nn.Module):
         Returns  logprobs, values, entropy: (B, R), 0 at PAD; nats, units of the score, nats
         """
         states = self.lm.states(query, response)[:, :-1]
-        logits = at_least_float32(self.lm.logits(states)) / self.temperature
+        logprobs = log_softmax(self.lm.logits(states), self.temperature)   # (B, R, V)
         if self.critic is None:
             values = self.value_head(states).squeeze(-1)
         else:
             values = self.critic.prefix_scores(query, response)[:, :-1]
-        pad, logprobs = response == PAD, logits.log_softmax(-1)   # (B, R, V), once for both below
+        pad = response == PAD
         return (at_tokens(logprobs, response), values.masked_fill(pad, 0),
                 entropy_of(logprobs).masked_fill(pad, 0))
 
@@ -48,37 +48,31 @@ class ActorCritic(nn.Module):
         """Responses (B, <= length) sampled at the policy's own temperature, no top-k, no top-p."""
         return generate(self.lm, query, length, self.temperature, generator=generator)
 
+    def reference(self):
+        """What the policy is kept close to: itself as it is now, frozen, at the same temperature."""
+        return frozen(ActorCritic(self.lm, temperature=self.temperature))
 
-def token_logprobs(logits, tokens):
-    """log softmax(logits) at the tokens that were chosen.
 
-    logits (B, R, V), tokens (B, R)
-    Returns  (B, R) nats, float32 or wider; 0 at PAD
-    Raises   ValueError if the shapes do not fit
-    """
-    if logits.shape[:-1] != tokens.shape:
-        raise ValueError(f"logits {tuple(logits.shape)} do not fit tokens {tuple(tokens.shape)}")
-    return at_tokens(at_least_float32(logits).log_softmax(-1), tokens)
+def log_softmax(logits, temperature=1.0):
+    """Log-probabilities of every token, in float32 or wider whatever the logits are. (..., V) nats"""
+    return (logits if logits.itemsize >= 4 else logits.float()).div(temperature).log_softmax(-1)
 
 
 def at_tokens(logprobs, tokens):
-    """The log-probabilities of the tokens chosen. (B, R, V), (B, R) -> (B, R), 0 at PAD"""
+    """The log-probabilities of the tokens that were chosen.
+
+    logprobs (B, R, V), tokens (B, R)
+    Returns  (B, R) nats, 0 at PAD
+    Raises   ValueError if the shapes do not fit
+    """
+    same_shape(logprobs=logprobs[..., 0], tokens=tokens)
     chosen = logprobs.gather(-1, tokens.clamp(min=0)[..., None]).squeeze(-1)
     return chosen.masked_fill(tokens == PAD, 0)
 
 
-def entropy(logits):
-    """Entropy of softmax(logits). (..., V) -> (...) nats"""
-    return entropy_of(at_least_float32(logits).log_softmax(-1))
-
-
 def entropy_of(logprobs):
-    """Entropy, -sum p log p, of log-probabilities. (..., V) -> (...) nats"""
+    """Entropy, -sum p log p: how undecided the policy is. (..., V) -> (...) nats"""
     return -(logprobs.exp() * logprobs).sum(-1)
-
-
-def at_least_float32(x):
-    return x if x.itemsize >= 4 else x.float()
 
 
 def frozen(module):

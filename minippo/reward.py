@@ -1,11 +1,10 @@
-"""The reward model: one number for a whole response, learnt from people's preferences."""
+"""The reward model: one number for a whole response, learned from people's preferences."""
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from minippo.errors import UserError
-from minippo.tokens import PAD
+from minippo.tokens import PAD, same_shape
 
 
 class RewardModel(nn.Module):
@@ -48,11 +47,11 @@ class RewardModel(nn.Module):
     def normalize(self, scores):
         """Set gain and shift so that these scores, (N,), would have mean 0, standard deviation 1.
 
-        Raises   UserError if there are fewer than two, or if all are equal
+        Raises   ValueError if there are fewer than two, or if all are equal
         Source   Ziegler et al. 2019, section 2.2 (arXiv:1909.08593)
         """
         if scores.numel() < 2 or not scores.std(correction=0) > 0:
-            raise UserError("the scores are all equal or not numbers; train again, lower --lr")
+            raise ValueError("the scores are all equal or not finite: they have no deviation to divide by")
         mean, std = scores.mean(), scores.std(correction=0)
         self.gain.copy_(self.gain / std)
         self.shift.copy_((self.shift - mean) / std)
@@ -66,15 +65,11 @@ def preference_loss(chosen, rejected):
     Raises             ValueError if the shapes differ
     Source             Ouyang et al. 2022, eq. 1 (arXiv:2203.02155)
     """
-    if chosen.shape != rejected.shape:
-        raise ValueError(f"chosen {tuple(chosen.shape)} and rejected {tuple(rejected.shape)} "
-                         "differ in shape")
+    same_shape(chosen=chosen, rejected=rejected)
     return -F.logsigmoid(chosen - rejected).mean()
 
 
 def regression_loss(scores, targets):
     """Mean squared error to the standardised mean rating, (B,). ValueError if the shapes differ."""
-    if scores.shape != targets.shape:
-        raise ValueError(f"scores {tuple(scores.shape)} and targets {tuple(targets.shape)} "
-                         "differ in shape")
+    same_shape(scores=scores, targets=targets)
     return (scores - targets).square().mean()

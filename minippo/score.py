@@ -2,8 +2,7 @@
 
 import torch
 
-from minippo.errors import UserError
-from minippo.policy import frozen, token_logprobs
+from minippo.policy import at_tokens, frozen, log_softmax
 from minippo.tokens import PAD
 
 
@@ -22,7 +21,7 @@ class NegativePerplexity:
     def __call__(self, query, response):
         """query (B, Q), response (B, R) -> (B,); an empty response scores -1, the highest."""
         count = (response != PAD).sum(1).clamp(min=1)
-        logprobs = token_logprobs(self.lm(query, response), response)
+        logprobs = at_tokens(log_softmax(self.lm(query, response)), response)
         return -torch.exp(-logprobs.sum(1) / count)
 
 
@@ -39,16 +38,15 @@ class TextScore:
     def __call__(self, query, response):
         """query (B, Q), response (B, R) -> (B,) float32.
 
-        Raises   UserError naming `fn` if it fails, or gives anything but a number a text
+        Raises   ValueError naming `fn` if it fails, or gives anything but one number per text
         """
         texts = [self.tokenizer.decode(row) for row in torch.cat([query, response], dim=1)]
         name = f"the score function {getattr(self.fn, '__qualname__', repr(self.fn))}"
         try:
             scores = torch.as_tensor(self.fn(texts), dtype=torch.float32, device=response.device)
         except Exception as error:   # it is somebody else's: anything may be wrong in it
-            raise UserError(f"{name} failed on {len(texts)} texts "
-                            f"({type(error).__name__}: {error}); mend it") from error
+            raise ValueError(f"{name} failed on {len(texts)} texts ({error!r})") from error
         if scores.shape != (len(texts),):
-            raise UserError(f"{name} gave shape {tuple(scores.shape)} for {len(texts)} texts; "
-                            "it must give one number a text")
+            raise ValueError(f"{name} gave shape {tuple(scores.shape)} for {len(texts)} texts; "
+                             "it must give one number per text")
         return scores

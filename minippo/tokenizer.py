@@ -5,13 +5,11 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from minippo.errors import UserError
-from minippo.files import write_atomically
 from minippo.tokens import PAD
 
-END = "<|endoftext|>"  # GPT-2's only special token: it begins and ends every text
-LARGEST = 2**20        # tokens of a vocabulary
-PIECE = 1000           # characters: the time to learn from one word grows with its length squared
+END = "<|endoftext|>"   # GPT-2's only special token: it begins and ends every text
+FILE = "tokenizer.json"   # the format of the `tokenizers` library
+PIECE = 1000            # characters: the time to learn from one word grows with its length squared
 
 
 class Tokenizer:
@@ -34,9 +32,8 @@ class Tokenizer:
     @classmethod
     def train(cls, texts, vocab_size):
         """Learn up to `vocab_size` tokens (at least 257: the bytes and the end) from texts."""
-        if not 257 <= vocab_size <= LARGEST:
-            raise UserError(f"--vocab-size {vocab_size}: give one from 257 to {LARGEST}; "
-                            "256 bytes and the end token need 257")
+        if vocab_size < 257:
+            raise ValueError(f"a vocabulary of {vocab_size}: 256 bytes and the end token need 257")
         bpe = tokenizers.Tokenizer(models.BPE())
         bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         bpe.decoder = decoders.ByteLevel()
@@ -49,13 +46,9 @@ class Tokenizer:
     def encode(self, text):
         """Token ids of a text, a list without the end token.
 
-        Raises   UserError if the text holds half a character, as an argument that is no UTF-8 does
+        Raises   ValueError (UnicodeEncodeError) if the text holds half a character
         """
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise UserError(f"{text!a:.40} is not UTF-8 from character {error.start} on; "
-                            "write it as UTF-8") from None
+        text.encode()   # the library would panic
         return self.bpe.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids):
@@ -71,18 +64,14 @@ class Tokenizer:
         return self.bpe.decode(ids)
 
     def save(self, folder):
-        """Write `tokenizer.json`, the format of the `tokenizers` library."""
-        write_atomically(Path(folder) / "tokenizer.json", self.bpe.to_str().encode())
+        """Write tokenizer.json, the format of the `tokenizers` library."""
+        (Path(folder) / FILE).write_text(self.bpe.to_str(), encoding="utf-8")
 
     @classmethod
     def load(cls, folder):
-        """Read `tokenizer.json`; UserError if it is missing or is no tokenizer of this kind."""
-        path = Path(folder) / "tokenizer.json"
+        """Read what `save` wrote. OSError if it cannot be read, ValueError if it is no such file."""
+        text = (Path(folder) / FILE).read_text(encoding="utf-8")
         try:
-            return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); "
-                            "give a folder that a stage wrote") from None
+            return cls(tokenizers.Tokenizer.from_str(text))
         except Exception as error:  # the library raises plain Exception
-            raise UserError(f"{path}: not a tokenizer ({error}); "
-                            "write it again with pretrain.py") from None
+            raise ValueError(str(error)) from None

@@ -1,6 +1,7 @@
-"""Rows of token ids as rectangular tensors: queries padded on the left, responses on the right."""
+"""Rows of tokens as rectangles: queries padded on the left, responses on the right, means over the rest."""
 
 import torch
+import torch.nn.functional as F
 
 PAD = -1  # no vocabulary entry: it cannot be sampled and cannot be mistaken for the end token
 
@@ -13,20 +14,33 @@ def pad_left(rows, length=None):
     Returns  (B, length) long, PAD in front
     Raises   ValueError if a row is longer than `length`
     """
-    return _rectangle(rows, length, lambda width, row: slice(width - len(row), width))
+    return stack([torch.as_tensor(row, dtype=torch.long)[None] for row in rows], length, PAD, left=True)
 
 
 def pad_right(rows, length=None):
     """Token rows of different lengths, aligned at their first token. As `pad_left`, PAD behind."""
-    return _rectangle(rows, length, lambda width, row: slice(0, len(row)))
+    return stack([torch.as_tensor(row, dtype=torch.long)[None] for row in rows], length, PAD)
 
 
-def _rectangle(rows, length, place):
-    longest = max((len(row) for row in rows), default=0)
+def stack(parts, length=None, fill=0, left=False):
+    """Tensors (b, n) of different n, one below the other, filled up to (sum of b, length)."""
+    longest = max((part.shape[1] for part in parts), default=0)
     width = longest if length is None else length
     if longest > width:
         raise ValueError(f"a row of {longest} tokens does not fit into {width} columns")
-    out = torch.full((len(rows), width), PAD, dtype=torch.long)
-    for line, row in zip(out, rows):
-        line[place(width, row)] = torch.as_tensor(row, dtype=torch.long)
-    return out
+    gaps = [width - part.shape[1] for part in parts]
+    padded = [F.pad(part, (gap, 0) if left else (0, gap), value=fill) for part, gap in zip(parts, gaps)]
+    return torch.cat(padded) if padded else torch.empty(0, width, dtype=torch.long)
+
+
+def same_shape(**tensors):
+    """ValueError naming every shape unless all are the same."""
+    if len({x.shape for x in tensors.values()}) > 1:
+        shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in tensors.items())
+        raise ValueError(f"shapes differ: {shapes}")
+
+
+def masked_mean(x, mask):
+    """Mean of x where the mask is True; both the same shape. 0-d; 0 if the mask is empty."""
+    same_shape(x=x, mask=mask)
+    return (x * mask).sum() / mask.sum().clamp(min=1)

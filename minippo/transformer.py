@@ -1,11 +1,12 @@
-"""A language model p(response | query) with two architectures that differ in one method, `context`.
+"""A language model p(response | query). Two architectures, which differ in what `context(query)` gives.
 
 R tokens, R + 1 states: state t has seen the query and `response[:, :t]`. Column t of
 `states[:, :-1]` therefore predicts column t of the response, and nobody outside this file ever
 shifts by one.
 
 Shapes: B batch, Q query length, R response length, T tokens in, S tokens attended to,
-D width, H heads, V vocabulary.
+D width, H heads, V vocabulary. Inside attention, queries, keys and values are attention's own;
+`query` is what a response answers. `config.context` is how many tokens a context has room for.
 """
 
 import contextlib
@@ -15,13 +16,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from minippo.errors import UserError
 from minippo.tokens import PAD
-
-# Larger ones are mistakes, or a damaged file's: building them would never end, or take all memory.
-SIZES = {"vocab_size": (1, 2**20), "width": (1, 2**16), "heads": (1, 2**16), "layers": (0, 1000),
-         "context": (1, 2**20)}
-MOST_WEIGHTS = 2 * 10**9
 
 
 @dataclass(frozen=True)
@@ -36,26 +31,14 @@ class TransformerConfig:
     dropout: float = 0.0
 
     def __post_init__(self):
-        for name, (least, most) in SIZES.items():
-            size = getattr(self, name)
-            if type(size) is not int or not least <= size <= most:
-                raise UserError(f"--{name.replace('_', '-')} {size!r:.40}: a whole number "
-                                f"from {least} to {most} is needed")
-        per_layer = 28 if self.architecture == "seq2seq" else 12   # width x width matrices
-        rows = per_layer * self.layers * self.width + self.vocab_size + self.context
-        if rows * self.width > MOST_WEIGHTS:
-            raise UserError(f"--width {self.width}, --layers {self.layers} and --context "
-                            f"{self.context} make a model of more than {MOST_WEIGHTS:,} weights; "
-                            "lower one of them")
         if self.architecture not in ARCHITECTURES:
-            known = ", ".join(ARCHITECTURES)
-            raise ValueError(f"architecture {self.architecture!r} is none of {known}")
+            raise ValueError(f"architecture {self.architecture!r} is none of {', '.join(ARCHITECTURES)}")
         if self.width % self.heads:
-            raise UserError(f"--width {self.width} is not a multiple of --heads {self.heads}")
+            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
         if not 0 <= self.dropout <= 1:
             raise ValueError(f"dropout {self.dropout!r:.40} is not from 0 to 1")
         if type(self.end) is not int or not 0 <= self.end < self.vocab_size:
-            raise ValueError(f"end token {self.end} is outside the vocabulary of {self.vocab_size}")
+            raise ValueError(f"end token {self.end!r:.40} is outside the vocabulary of {self.vocab_size}")
 
 
 def build(config):
@@ -102,8 +85,8 @@ class LanguageModel(nn.Module):
         with self.autocast():
             x = self.embed(tokens, real.cumsum(1)[:, -length:])
             for i, block in enumerate(self.blocks):
-                keys_values = encoded and encoded.keys_values[i]
-                x = block(x, mask, cache and cache.layers[i], keys_values, cross_mask)
+                cross_keys_values = encoded and encoded.keys_values[i]
+                x = block(x, mask, cache and cache.layers[i], cross_keys_values, cross_mask)
             return self.norm(x)
 
     def check_length(self, real):
@@ -202,18 +185,18 @@ class Block(nn.Module):
             self.cross = Attention(config)
         self.norm_mlp = nn.LayerNorm(width)
         self.expand, self.contract = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.contract.is_residual = 2 * config.layers
+        self.contract.residual_writers = 2 * config.layers
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x, mask, cache=None, encoded=None, encoded_mask=None):
-        """x (B, T, D) -> (B, T, D); encoded: keys, values (B, H, Q, D/H); masks as in Attention."""
+    def forward(self, x, mask, cache=None, cross_keys_values=None, cross_mask=None):
+        """x (B, T, D) -> (B, T, D); cross_keys_values: two (B, H, Q, D/H); masks as in Attention."""
         normed = self.norm_attention(x)
         keys, values = self.attention.keys_values(normed)
         if cache is not None:
             keys, values = cache.append(keys, values)
         x = x + self.dropout(self.attention(normed, keys, values, mask))
-        if encoded is not None:
-            x = x + self.dropout(self.cross(self.norm_cross(x), *encoded, encoded_mask))
+        if cross_keys_values is not None:
+            x = x + self.dropout(self.cross(self.norm_cross(x), *cross_keys_values, cross_mask))
         hidden = F.gelu(self.expand(self.norm_mlp(x)), approximate="tanh")
         return x + self.dropout(self.contract(hidden))
 
@@ -227,7 +210,7 @@ class Attention(nn.Module):
         self.query = nn.Linear(config.width, config.width)
         self.key_value = nn.Linear(config.width, 2 * config.width)
         self.out = nn.Linear(config.width, config.width)
-        self.out.is_residual = 2 * config.layers
+        self.out.residual_writers = 2 * config.layers
 
     def keys_values(self, x):
         """(B, S, D) -> keys, values, each (B, H, S, D/H)."""
@@ -259,7 +242,7 @@ def causal_mask(real, length):
 def initialize(module):
     """GPT-2's: N(0, 0.02), 1/sqrt(2 layers) of it for what writes into the residual stream."""
     if isinstance(module, (nn.Linear, nn.Embedding)):
-        nn.init.normal_(module.weight, std=0.02 / getattr(module, "is_residual", 1) ** 0.5)
+        nn.init.normal_(module.weight, std=0.02 / getattr(module, "residual_writers", 1) ** 0.5)
     if isinstance(module, nn.Linear):
         nn.init.zeros_(module.bias)
 

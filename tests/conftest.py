@@ -41,7 +41,7 @@ def response():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The small world of finished stages, made once a module; not to be changed."""
-    from tests.world import world   # its three scripts are for the tests that damage it
+    from tests.robustness.world import world   # its three scripts are for the tests that damage it
     return world(tmp_path_factory.mktemp("world"))
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from minippo.data import SHARES, Comparisons, Prompts, batches, encode, random_cut, split, tensors
-from minippo.errors import UserError
-from minippo.rows import Row, fingerprint
+from minippo.run.errors import UserError
+from minippo.corpora.rows import Row, fingerprint
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD
 

@@ -19,12 +19,12 @@ from minippo.generation import generate
 from minippo.policy import ActorCritic
 from minippo.ppo import PPOConfig, kl_estimates
 from minippo.reward import RewardModel
-from minippo.rows import Row
+from minippo.corpora.rows import Row
 from minippo.tokenizer import Tokenizer
 from minippo.tools.calibration import accuracy, expected_calibration_error
 from minippo.transformer import TransformerConfig, build
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 LEDGER = (ROOT / "docs/details.md").read_text(encoding="utf-8")
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.world import without_times
+from tests.robustness.world import without_times
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 SMALL = "--seed 3 --data toy --device cpu --precision fp32"
 STAGES = [
     ("pretrain.py", "--passes 1 --width 32 --heads 2 --layers 1 "

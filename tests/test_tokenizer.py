@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minippo.errors import UserError
+from minippo.run.errors import UserError
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD
 

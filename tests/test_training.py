@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minippo.config import StageConfig
-from minippo.errors import UserError
+from minippo.run.flags import StageConfig
+from minippo.run.errors import UserError
 from minippo.tokens import PAD, pad_right
 from minippo.training import cross_entropy, linear_decay, pick_device, start, step, use_bf16
 

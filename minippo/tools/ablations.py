@@ -9,12 +9,12 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from minippo import ppo
-from minippo.config import option
-from minippo.errors import UserError
-from minippo.finite import NonFiniteError
 from minippo.generation import generate
 from minippo.policy import ActorCritic
+from minippo.run.errors import UserError
+from minippo.run.flags import option
 from minippo.tools import optimum
+from minippo.training import NonFiniteError
 
 # Student's t, two-sided 95 %, of 2 ... 10 seeds
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)

@@ -15,7 +15,7 @@ def report(reward, training, groups, held_out, generator, count=20_000):
     training, groups   the Comparisons and groups it was trained on; the baseline learns from them
     held_out           Comparisons of other texts
     """
-    chosen, rejected = held_out.fresh_pairs(count, generator)
+    chosen, rejected, votes = fresh_pairs(held_out, count, generator)
     margin = difference(score_all(reward, held_out), chosen, rejected)
     bins = [(low, (low <= margin.abs()) & (margin.abs() < high)) for low, high in BINS]
     bag = BagOfWords(training.texts)
@@ -30,10 +30,37 @@ def report(reward, training, groups, held_out, generator, count=20_000):
         "by_margin": [(low, accuracy(margin[inside]), inside.float().mean().item())
                       for low, inside in bins if inside.any()],
     }
-    if any(len(row.votes) > 1 for row in held_out.rated):   # one vote agrees with itself
-        figures["ceiling"] = accuracy(difference(held_out.ratings(), chosen, rejected))
+    if votes is not None and len(others := others_margin(held_out, chosen, rejected, votes)):
+        figures["ceiling"] = accuracy(others)
         figures["raters"] = rater_agreement(held_out, count, generator)
     return figures
+
+
+def fresh_pairs(comparisons, count, generator):
+    """All given pairs, or about `count` random ones of rated texts, untied.
+
+    Returns  chosen, rejected: (P,) indices of examples; votes (2, P): what was drawn for each, or None
+    """
+    if comparisons.given:
+        first = torch.arange(len(comparisons.given))
+        return first, first + len(comparisons.given), None
+    pair = torch.randint(len(comparisons.rated), (2, count), generator=generator)
+    votes = torch.stack([comparisons.one_vote(side, generator) for side in pair])
+    turn = votes[0] < votes[1]
+    pair, votes = torch.where(turn, pair.flip(0), pair), torch.where(turn, votes.flip(0), votes)
+    kept = (votes[0] != votes[1]) & (pair[0] != pair[1])
+    return *pair[:, kept], votes[:, kept]
+
+
+def others_margin(comparisons, chosen, rejected, votes):
+    """How the others rate the two texts of each pair: the difference of mean ratings without the votes drawn.
+
+    Left in, a vote would help to predict itself. Pairs with a text that nobody else rated are left out.
+    """
+    totals = torch.tensor([sum(row.votes) for row in comparisons.rated], dtype=torch.float64)
+    counts = torch.tensor([len(row.votes) for row in comparisons.rated])
+    one, other = ((totals[side] - vote) / (counts[side] - 1) for side, vote in zip((chosen, rejected), votes))
+    return (one - other)[(counts[chosen] > 1) & (counts[rejected] > 1)]
 
 
 @torch.no_grad()

@@ -1,12 +1,11 @@
 """Before and after: the reference's and the policy's responses to the same held-out prompts."""
 
 import json
-from pathlib import Path
 
 import torch
 
-from minippo.files import write_atomically
-from minippo.ppo import in_microbatches
+from minippo.memory import in_microbatches
+from minippo.run.files import write_atomically
 from minippo.tokens import PAD
 from minippo.tools.words import Judge
 
@@ -14,39 +13,40 @@ SAMPLES = 512   # responses of each model behind the figures
 SHOWN = 6       # of them in the table
 
 
-def report(policy, reference, reward, prompts, parts, tokenizer, config, folder):
-    """Figures and a table as text; the figures also go to `comparison.json` in the folder.
+def report(policy, reference, reward_model, prompts, run, tokenizer):
+    """Figures and a table as text; the figures also go to `comparison.json` in the run's folder.
 
-    policy, reference   ActorCritics; reward: the RewardModel (high = positive, whatever the target)
+    policy, reference   ActorCritics; high scores of the reward model = positive, whatever the target
     prompts             Prompts that PPO did not see
-    parts               of `data.split`: the judge learns from "judge", and is measured on "prompts"
-                        and "test"
+    run                 the Run of stage 3: the judge learns from its rows "judge", and is measured on
+                        "prompts" and "test"
     """
+    config, rows = run.config, run.rows
     generator = torch.Generator().manual_seed(config.seed)
-    query = prompts.sample(SAMPLES, generator, reward.gain.device)
-    rated = all(any(row.votes for row in parts[name]) for name in ("judge", "prompts"))
-    judge = Judge(parts["judge"], parts["prompts"] + parts["test"]) if rated else None
+    query = prompts.sample(SAMPLES, generator, run.device)
+    rated = all(any(row.votes for row in rows[part]) for part in ("judge", "prompts"))
+    judge = Judge(rows["judge"], rows["prompts"] + rows["test"]) if rated else None
     figures, texts, scores = {}, {}, {}
     for name, model in [("reference", reference), ("policy", policy)]:
         response = model.generate(query, config.response_length, generator)
         figures[name], texts[name], scores[name] = measure(
-            model, reference, reward, judge, query, response, tokenizer, config)
+            model, reference, reward_model, judge, query, response, tokenizer, config.microbatch_size)
     if judge:
         figures["judge_accuracy"] = judge.accuracy
-    write_atomically(Path(folder) / "comparison.json", json.dumps(figures, indent=2).encode())
+    write_atomically(run.folder / "comparison.json", json.dumps(figures, indent=2).encode())
     text = table(query, texts, scores, tokenizer) + "\n\n" + lines(figures)
-    if config.missing_end_penalty and (ended := figures["policy"]["ended"]) < 0.1:
+    if config.missing_end_score and (ended := figures["policy"]["ended"]) < 0.1:
         text += (f"\n\nnote: {ended:.0%} of the responses end by themselves, and all others are "
-                 "paid the same; raise --response-length, or give --missing-end-penalty 0")
+                 "paid the same; raise --response-length, or give --missing-end-score 0")
     return text
 
 
 @torch.no_grad()
-def measure(model, reference, reward, judge, query, response, tokenizer, config):
+def measure(model, reference, reward_model, judge, query, response, tokenizer, size):
     """Figures (a dict), texts and scores of a model's responses."""
     logprobs, reference_logprobs = (
-        in_microbatches(x, query, response, config)[0] for x in (model, reference))
-    scores = reward(query, response).tolist()
+        in_microbatches(x, query, response, size)[0] for x in (model, reference))
+    scores = reward_model(query, response).tolist()
     texts = [tokenizer.decode(row) for row in response]
     figures = {
         "score": sum(scores) / len(scores),

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import torch
 
-from minippo import checkpoint
-from minippo.config import DeviceConfig, option
-from minippo.errors import UserError
 from minippo.generation import generate
+from minippo.run import checkpoint
+from minippo.run.devices import pick_device, use_bf16
+from minippo.run.errors import UserError
+from minippo.run.flags import DeviceConfig, option
 from minippo.tokens import pad_left
-from minippo.training import pick_device, use_bf16
 
 
 @dataclass
@@ -29,7 +29,11 @@ def main(config):
     device = pick_device(config.device)
     lm, tokenizer = checkpoint.load_lm(config.model)
     lm.to(device).bf16 = use_bf16(config.precision, device)
-    prompt = [tokenizer.end] + tokenizer.encode(config.prompt)
+    try:
+        prompt = [tokenizer.end] + tokenizer.encode(config.prompt)
+    except UnicodeEncodeError as error:
+        raise UserError(f"--prompt {config.prompt!a:.40} is not UTF-8 from character {error.start} on; "
+                        "write it as UTF-8") from None
     if len(prompt) + config.length > lm.config.context:
         raise UserError(
             f"--prompt has {len(prompt)} tokens and --length asks for {config.length} more; "

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 
 from minippo import ppo
-from minippo.config import option
-from minippo.errors import UserError
 from minippo.memory import PPOMemory
 from minippo.policy import ActorCritic, frozen
+from minippo.run.errors import UserError
+from minippo.run.flags import option
 from minippo.tokens import PAD, pad_left, pad_right
 from minippo.training import linear_decay
 from minippo.transformer import ARCHITECTURES, TransformerConfig, build
@@ -43,7 +43,7 @@ class TaskConfig(ppo.PPOConfig):
     rollout_size: int = option(512, "responses per iteration", low=2)
     minibatch_size: int = option(256, "episodes per optimizer step", low=1)
     microbatch_size: int = option(512, "episodes computed at once: same gradient", low=1)
-    missing_end_penalty: float = option(0.0, "the table of rewards also has what is cut off", low=0)
+    missing_end_score: float = option(0.0, "0 = off: the table of rewards also has what is cut off")
     lr: float = option(2e-3, "learning rate, falling to 0", low=0)
 
 

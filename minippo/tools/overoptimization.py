@@ -9,16 +9,19 @@ from pathlib import Path
 
 import torch
 
-from minippo import checkpoint, corpora, data
-from minippo.config import option
-from minippo.errors import UserError
-from minippo.files import write_atomically
+from minippo import data
+from minippo.corpora.read import read
 from minippo.policy import ActorCritic
+from minippo.run import checkpoint
+from minippo.run.devices import pick_device, use_bf16
+from minippo.run.errors import UserError
+from minippo.run.files import write_atomically
+from minippo.run.flags import option
+from minippo.run.folder import finished_at
 from minippo.tokens import PAD
 from minippo.tools.comparison import distinct
 from minippo.tools.frontier import BEST, PPO, best_of, best_of_kl, draw, fit, table, verdict
 from minippo.tools.words import Judge
-from minippo.training import finished_at, pick_device, use_bf16
 
 SCRIPT = Path(__file__).resolve().parents[2] / "finetune_ppo.py"
 
@@ -49,7 +52,7 @@ def main(config):
     for seed in seeds:   # what is missing is said before hours of work
         checkpoint.load_lm(at(config.model, seed))
         checkpoint.load_reward(at(config.reward, seed))
-    parts, out = data.split(corpora.read(config.data)), make(config.out)
+    parts, out = data.split(read(config.data)), make(config.out)
     judge = Judge(parts["judge"], parts["prompts"] + parts["test"])
     points = []
     for seed in seeds:
@@ -189,8 +192,8 @@ class Bench:
         """{name: (B,)}. The score is what PPO seeks: fixed for responses that were cut off."""
         ended = (response == policy.end).any(1)
         score, logit = self.sign * self.reward(query, response), self.judge.bag(texts)
-        if penalty := self.settings["missing_end_penalty"]:
-            score = score.masked_fill(~ended, -penalty)
+        if fixed := self.settings["missing_end_score"]:
+            score = score.masked_fill(~ended, fixed)
         kl = torch.zeros_like(score)
         if policy is not self.reference:
             kl = (policy(query, response)[0] - self.reference(query, response)[0]).sum(1)

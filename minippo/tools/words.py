@@ -6,7 +6,7 @@ from collections import Counter
 import torch
 import torch.nn.functional as F
 
-from minippo.errors import UserError
+from minippo.run.errors import UserError
 
 
 class BagOfWords:

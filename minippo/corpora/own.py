@@ -1,0 +1,170 @@
+"""A user's own texts: every reader yields (where, record), `_row` judges the record."""
+
+import csv
+import io
+import json
+import math
+import os
+import sys
+from collections import Counter
+from dataclasses import replace
+
+from minippo.corpora.rows import Row, fingerprint
+from minippo.run.errors import UserError
+
+TEXT, RATING = ("text", "review", "sentence", "content"), ("rating", "label", "sentiment")
+LABELS = {"positive": 1.0, "pos": 1.0, "negative": -1.0, "neg": -1.0}
+COLUMNS = {*TEXT, *RATING, "chosen", "rejected", "prompt", "id"}
+LONGEST_REVIEW, REVIEWS = 1000, 5000  # characters; of each sign
+LARGEST_RATING = 10**9  # squares and sums of ratings stay finite in float32
+
+
+def own(path):
+    """The rows of a file or folder; see `read`."""
+    try:
+        if not os.path.lexists(path):
+            raise UserError(f"{path}: no such file or folder; give a path, or movies, or toy")
+        if not path.is_dir() and not path.is_file():   # a pipe would be waited for
+            raise UserError(f"{path}: neither a file nor a folder; give one of them")
+        if not path.is_dir() and path.suffix.lower() not in READERS:
+            raise UserError(f"{path}: unknown kind of file; use one of {', '.join(READERS)}")
+        rows, texts, columns = {}, {}, set()
+        for where, record in (_folder if path.is_dir() else READERS[path.suffix.lower()])(path):
+            record = {str(key).strip().lower(): record[key] for key in record}
+            columns |= record.keys()
+            row = _row(record, where)
+            if row.text and (row.rejected or "rejected" not in record):
+                if texts.setdefault(row.id, row.texts) != row.texts:
+                    raise UserError(f"{where}: id {row.id:.40} was another text's before; "
+                                    "give each text its own, or rename that column")
+                if first := rows.get(row.texts):
+                    row = replace(row, id=min(first.id, row.id), votes=first.votes + row.votes)
+                rows[row.texts] = row
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error}); mend that, or give another") from error
+    if not rows:
+        raise UserError(f"{path}: empty, or without a usable row; it needs one text at least")
+    if unused := columns - COLUMNS - {"", "votes"}:
+        print(f"note: {path}: unknown columns, not used: {sorted(unused)!s:.200}", file=sys.stderr)
+    return list(rows.values())
+
+
+def _row(record, where):
+    pair = "chosen" in record and "rejected" in record
+    name = "chosen" if pair else next((name for name in TEXT if name in record), None)
+    if name is None:
+        found, names = ", ".join(record) or "nothing", " or ".join(TEXT)
+        raise UserError(f"{where}: no text; found {found:.200}; needed {names}, "
+                        "or chosen and rejected")
+    text, prompt = _text(record, name, where), _text(record, "prompt", where)
+    rejected = _text(record, "rejected", where) if pair else ""
+    if not (pair or prompt):   # else the space between prompt and response counts
+        text = text.strip()
+    votes = record.get("votes")
+    if votes is None:
+        votes = [record[key] for key in RATING if record.get(key) not in (None, "")][:1]
+    elif not isinstance(votes, list):
+        raise UserError(f"{where}: votes are not a list; write them like [1, 2, -1]")
+    id = "" if record.get("id") is None else _text({"id": str(record["id"])}, "id", where)
+    id = id or fingerprint(prompt, text, rejected)
+    return Row(id, text, tuple(_number(vote, where) for vote in votes), prompt, rejected)
+
+
+def _text(record, name, where):
+    text = "" if record.get(name) is None else record[name]
+    # JSON can spell half a character, "\ud800", which no file and no tokenizer can hold
+    if not isinstance(text, str) or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UserError(f"{where}: {name} is not a text but {text!a:.40}; put a text in quotes")
+    return text if text.strip() else ""
+
+
+def _number(value, where):
+    try:
+        number = LABELS.get(str(value).strip().lower())
+        number = float(value) if number is None else number
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not abs(number) <= LARGEST_RATING:   # NaN, too
+        raise UserError(f"{where}: rating {value!r:.40} is no finite number up to "
+                        f"{LARGEST_RATING:,}; use one, or pos/neg")
+    return number
+
+
+def _decode(path):
+    data = path.read_bytes()
+    if b"\0" in data:
+        raise UserError(f"{path}: binary or UTF-16, not UTF-8 text; save it as UTF-8")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path} line {line}: not UTF-8; save the file as UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _txt(path):
+    for number, line in enumerate(_decode(path).split("\n"), 1):
+        yield f"{path} line {number}", {"text": line}
+
+
+def _jsonl(path):
+    for where, line in _txt(path):
+        try:
+            record = json.loads(line["text"]) if line["text"].strip() else line
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where}: bad JSON ({error}); write one object a line") from None
+        if not isinstance(record, dict):
+            raise UserError(f'{where}: not a JSON object; write {{"text": "..."}}')
+        yield where, record
+
+
+def _table(path):
+    # strict: a forgotten quote is an error and does not swallow the lines below it
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    table = csv.DictReader(io.StringIO(_decode(path)), delimiter=delimiter, strict=True)
+    try:
+        names = Counter(name.strip().lower() for name in table.fieldnames or ())
+        for name in sorted(COLUMNS & names.keys()):
+            if names[name] > 1:
+                raise UserError(f"{path}: {names[name]} columns are called {name}; rename one")
+        for record in table:
+            where = f"{path} line {table.reader.line_num}"
+            if None in record:
+                raise UserError(f"{where}: more cells than the header has; put texts in quotes, "
+                                f"and {delimiter!r} between cells")
+            if None in record.values():
+                raise UserError(f"{where}: fewer cells than the header has; fill it up")
+            # votes in a table: how many found a review helpful, or the like
+            yield where, {key: record[key] for key in record if key.strip().lower() != "votes"}
+    except csv.Error as error:
+        where = f"{path} line {table.reader.line_num}"
+        raise UserError(f"{where}: {error}; look for a missing quote") from None
+
+
+def _folder(path):
+    splits = [path, path / "train", path / "test"]  # as in aclImdb
+    splits = [split for split in splits if all((split / sign).is_dir() for sign in ("pos", "neg"))]
+    if not splits:
+        raise UserError(f"{path}: a folder without pos/ and neg/; give one with both, or a file")
+    for sign in ("pos", "neg"):
+        files = (file for split in splits for file in sorted((split / sign).glob("*.txt")))
+        found, long = [], 0
+        for file in files:
+            review = _decode(file)
+            if len(review) > LONGEST_REVIEW:
+                long += 1
+            else:
+                found.append((file, review))
+            if len(found) == REVIEWS:
+                break
+        if long:
+            print(f"note: {path}: {long:,} of the first {long + len(found):,} files of {sign}/ "
+                  f"left out: more than {LONGEST_REVIEW:,} characters", file=sys.stderr)
+        if not found:
+            raise UserError(f"{path}: {sign}/ is empty, or without a usable row; it needs .txt "
+                            f"files of at most {LONGEST_REVIEW} characters")
+        for file, review in found:
+            yield file, {"text": review.replace("<br />", " "), "label": sign}
+
+
+READERS = {".txt": _txt, ".csv": _table, ".tsv": _table, ".jsonl": _jsonl}

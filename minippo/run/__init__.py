@@ -1,0 +1,1 @@
+"""What surrounds every stage; none of it is needed to understand PPO."""

@@ -1,0 +1,27 @@
+"""minippo COMMAND: tools to look at models with, each a module of minippo/tools."""
+
+import importlib
+import sys
+
+from minippo.run.errors import complain
+from minippo.run.exits import launch
+
+COMMANDS = ("generate", "curve", "overoptimization", "optimum", "ablations")
+
+
+def main():
+    """Run the tool that the command line names, or say which there are."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print("usage: minippo COMMAND [flags]; each has its own --help")
+        for command in COMMANDS:
+            print(f"  {command:<20}{tool(command).__doc__.splitlines()[0]}")
+    elif name not in COMMANDS:
+        sys.exit(complain(f"{name}: no such command; there is {', '.join(COMMANDS)}"))
+    else:
+        module = tool(name)
+        launch(module.main, module.Config, module.__doc__, arguments, f"minippo {name}")
+
+
+def tool(command):
+    return importlib.import_module(f"minippo.tools.{command}")

@@ -1,0 +1,92 @@
+"""A dataclass is the command line: each field is a flag, its default, its help and its range."""
+
+import argparse
+import sys
+from dataclasses import asdict, dataclass, field, fields
+
+from minippo.run.errors import UserError, complain
+
+LARGEST = 10**9   # what a number may be that has no limit of its own: more fits no memory
+RUN, DATA, MODEL, PPO = "the run", "the data", "the model", "PPO"   # groups of flags in --help
+
+
+def option(default, help, low=None, high=None, choices=None, group=""):
+    """A dataclass field that is also a flag.
+
+    low, high   the smallest and the largest value allowed
+    group       its heading in --help; "": the GROUP of the class that it stands in
+    """
+    meta = {"help": help, "low": low, "high": high, "choices": choices, "group": group}
+    return field(default=default, metadata=meta)
+
+
+@dataclass
+class DeviceConfig:
+    """The flags of everything that computes."""
+    GROUP = RUN
+    seed: int = option(0, "fixes initialisation, order and sampling", low=0, high=2**63 - 1)
+    device: str = option("auto", "where to compute; auto: the GPU if there is one",
+                         choices=("auto", "cpu", "cuda", "mps"))
+    precision: str = option("auto", "of the matrix products; auto: bf16 where the processor has it",
+                            choices=("auto", "bf16", "fp32"))
+
+
+@dataclass
+class StageConfig(DeviceConfig):
+    """The flags that all three stages share."""
+    GROUP = RUN
+    out: str = option("", "folder to write the run to")
+    data: str = option("movies", "movies (rated snippets, fetched once), toy (made here), "
+                                 "or the path of your own file or folder", group=DATA)
+    resume: bool = option(False, "go on with the run that --out holds; begin one if there is none")
+    overwrite: bool = option(False, "delete the run that --out holds, and begin again")
+    save_every: float = option(60.0, "seconds from one saving of the whole state to the next", low=0)
+
+    def __post_init__(self):
+        if self.resume and self.overwrite:
+            raise UserError("--resume keeps the run that is there, --overwrite deletes it; give one")
+
+
+def settings(config):
+    """What makes a run the run it is, a dict: all flags but where and how it is kept."""
+    kept = ("out", "resume", "overwrite", "save_every")
+    return {name: value for name, value in asdict(config).items() if name not in kept}
+
+
+def parse(config_class, description, arguments=None, prog=None):
+    """Command line -> a config. A wrong flag or value leaves with one line and status 2."""
+    parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
+    titles = {f.name: group_of(config_class, f) for f in fields(config_class)}
+    ordered = sorted(dict.fromkeys(titles.values()), key=lambda title: title == RUN)   # the run's last
+    groups = {title: parser.add_argument_group(title) if title else parser for title in ordered}
+    for f in fields(config_class):
+        flag, meta = "--" + f.name.replace("_", "-"), f.metadata
+        if type(f.default) is bool:
+            kind = {"action": "store_true", "help": meta["help"]}
+        else:
+            kind = {"type": within(type(f.default), meta["low"], meta["high"]), "choices": meta["choices"],
+                    "default": f.default, "help": f"{meta['help']} (default: {f.default})"}
+        groups[titles[f.name]].add_argument(flag, **kind)
+    parser.error = lambda message: sys.exit(complain(f"{message} (see --help)"))
+    return config_class(**vars(parser.parse_args(arguments)))
+
+
+def group_of(config_class, f):
+    """The heading of a field: its own, or that of the class that gives its default."""
+    owner = next(c for c in config_class.__mro__ if f.name in vars(c))
+    return f.metadata["group"] or getattr(owner, "GROUP", getattr(config_class, "GROUP", ""))
+
+
+def within(kind, low, high):
+    """A converter for argparse: text -> int, float or str in [low, high]; never NaN, infinity."""
+    least, most = (-LARGEST if low is None else low), (LARGEST if high is None else high)
+
+    def convert(text):
+        value = kind(text)
+        if kind is not str and not least <= value <= most:
+            small = high is None and value < least
+            limits = f"at least {least}" if small else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text} is not {limits}")
+        return value
+    convert.__name__ = kind.__name__  # argparse names it in "invalid int value"
+    return convert

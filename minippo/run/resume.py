@@ -1,0 +1,67 @@
+"""state.pt: all that a stopped run needs to go on to the same end."""
+
+import hashlib
+
+import torch
+import torch.nn as nn
+
+from minippo.run import checkpoint
+from minippo.run.errors import UserError
+
+
+def save(path, about, done, generator, training):
+    """Write the state after `done` iterations; `restore` reads it.
+
+    about      what the run is, a dict: settings and origin
+    training   what changes while training: with state_dict() and load_state_dict(), or plain attributes
+    """
+    states = {name: x.state_dict() if hasattr(x, "state_dict") else vars(x) for name, x in training.items()}
+    checkpoint.save_tensors(path, about | random_states(generator) | {
+        "iteration": done, "training": states})
+
+
+def restore(path, about, total, generator, training):
+    """Put a saved state into what is trained; returns how many of the iterations it has done."""
+    damaged = UserError(f"{path}: damaged, or of another program; begin again with --overwrite")
+    try:
+        state = checkpoint.load_tensors(path)
+    except UserError:
+        raise damaged from None
+    try:
+        checkpoint.check_settings(path, state["settings"], about["settings"])
+        if state["origin"] != about["origin"]:
+            raise UserError(f"{path}: the data, models or device that this run began with have "
+                            "changed; begin again with --overwrite")
+        if state["iteration"] not in range(1, total + 1):
+            raise damaged
+        generator.set_state(state["generator"])
+        torch.set_rng_state(state["torch"])
+        if state["cuda"] is not None:   # of a run on the same kind of device: see `origin`
+            torch.cuda.set_rng_state(state["cuda"])
+        for name, x in training.items():
+            found = state["training"][name]
+            x.load_state_dict(found) if hasattr(x, "load_state_dict") else vars(x).update(found)
+    except UserError:
+        raise
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError):
+        raise damaged from None
+    return state["iteration"]
+
+
+def random_states(generator):
+    """The states of the stage's generator, and of torch's (initialisation, dropout), a dict."""
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+    return {"generator": generator.get_state(), "torch": torch.get_rng_state(), "cuda": cuda}
+
+
+def digest(*things):
+    """A fingerprint of modules (their weights) and of anything with a repr."""
+    sha = hashlib.sha256()
+    for thing in things:
+        if isinstance(thing, nn.Module):
+            for name, x in thing.state_dict().items():
+                sha.update(name.encode())
+                sha.update(x.detach().cpu().contiguous().numpy().tobytes())
+        else:
+            sha.update(repr(thing).encode())
+    return sha.hexdigest()

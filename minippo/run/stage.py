@@ -1,0 +1,100 @@
+"""One run of a stage: all that surrounds its loop, so that the loop can be read."""
+
+import time
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import torch
+
+from minippo import data
+from minippo.corpora.read import read
+from minippo.run import checkpoint, resume
+from minippo.run.devices import pick_device, use_bf16
+from minippo.run.flags import settings
+from minippo.run.folder import check_free, claim, note_other_data, read_from
+from minippo.run.metrics import Metrics
+from minippo.run.signals import deferred_signals
+from minippo.training import NonFiniteError
+
+
+class Run:
+    """`with Run(config, shown) as run:`, and inside `for iteration in run.iterations(...)`.
+
+    config      a StageConfig; shown: what the progress line shows, {label: key of the statistics}
+    device      torch.device of all models; bf16: whether their matrix products are bfloat16
+    generator   CPU generator of all random choices but initialisation and dropout
+    rows        the rows of --data by part, see data.split
+    folder      Path of --out; until the run ends, no other run may write there
+    Raises      UserError; SystemExit if the run is finished already; NonFiniteError with the iteration
+    """
+
+    def __init__(self, config, shown):
+        self.config, self.shown, self.folder = config, shown, Path(config.out)
+        check_free(self.folder, config)   # said before anything takes time
+        self.device = pick_device(config.device)
+        self.bf16 = use_bf16(config.precision, self.device)
+        if hasattr(config, "model"):
+            note_other_data(config)
+        torch.manual_seed(config.seed)    # for initialisation and dropout
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.rows = data.split(read(config.data))
+        self.done = self.total = 0
+        self.opened = ExitStack()
+        self.opened.enter_context(claim(self.folder))
+        check_free(self.folder, config)   # another run may have ended here meanwhile
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        self.opened.close()
+        if isinstance(error, NonFiniteError) and self.done < self.total:
+            state = self.folder / "state.pt"
+            kept = f"; {state} holds an earlier state" if state.exists() else ""
+            raise NonFiniteError(f"iteration {self.done}: {error}{kept}") from None
+
+    def iterations(self, total, **training):
+        """The numbers of the iterations still to do. A run that was stopped goes on where it was.
+
+        The whole state is written every `--save-every` seconds, at the end, and when the run is asked
+        to stop. With it the run ends byte for byte as if it had not been stopped (on a CPU).
+
+        training   what changes while training: modules, optimizer, schedule, ...
+        Raises     UserError if the run in the folder began with other flags, data or models;
+                   KeyboardInterrupt after saving, if it was asked to stop
+        """
+        self.total, path = total, self.folder / "state.pt"
+        self.metrics = self.opened.enter_context(closing(Metrics(self.folder, total, self.shown)))
+        about = {"settings": settings(self.config), "origin": self.origin(training)}
+        training = training | {"metrics": self.metrics}
+        with deferred_signals() as signals:
+            if path.exists() and not self.config.overwrite:
+                self.done = resume.restore(path, about, total, self.generator, training)
+            else:
+                checkpoint.clear(self.folder)
+                self.metrics.load_state_dict(Metrics.EMPTY)
+            saved = time.monotonic()
+            while self.done < total:
+                yield self.done
+                self.done += 1
+                if signals or self.done == total or time.monotonic() - saved >= self.config.save_every:
+                    resume.save(path, about, self.done, self.generator, training)
+                    saved = time.monotonic()
+                if signals:
+                    raise KeyboardInterrupt
+        if signals:   # it came after the last iteration
+            raise KeyboardInterrupt
+
+    def origin(self, training):
+        """A fingerprint of what the run began with: rows, device, models as they are before training."""
+        models = [x for x in training.values() if isinstance(x, torch.nn.Module)]
+        files = [checkpoint.fingerprint(folder) for folder in read_from(self.config)]
+        return resume.digest(self.rows, self.device, self.bf16, files, *models)
+
+    def log(self, stats, tokens):
+        """Record the statistics of this iteration, a dict of numbers; it worked through so many tokens."""
+        self.metrics.log(self.done, stats, tokens)
+
+    def finish(self, stage, model, tokenizer):
+        """Write the trained model: from here on the folder holds a finished run."""
+        checkpoint.save(self.folder, stage, model, tokenizer, self.config)

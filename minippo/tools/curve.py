@@ -1,0 +1,49 @@
+"""Draw score and KL of runs of stage 3, over the iterations (needs matplotlib)."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from minippo.run.errors import UserError
+from minippo.run.flags import option
+
+PANELS = {"objective/scores": "score of the reward model", "objective/kl": "KL from the reference, nats"}
+
+
+@dataclass
+class Config:
+    runs: str = option("runs/ppo", "folders of runs, with commas between them")
+    out: str = option("curve.svg", "file to write; its ending says the format: .svg, .png, .pdf")
+
+
+def main(config):
+    """Write the figure: a panel per quantity, a line per run."""
+    records = {folder: record(Path(folder)) for folder in config.runs.split(",")}
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UserError("this needs matplotlib: pip install matplotlib") from None
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    for axes, (key, title) in zip(figure.subplots(1, len(PANELS)), PANELS.items()):
+        for name, rows in records.items():
+            axes.plot([row["iteration"] for row in rows], [row[key] for row in rows], label=name)
+        axes.set(title=title, xlabel="iteration")
+        axes.spines[["top", "right"]].set_visible(False)
+    if len(records) > 1:
+        axes.legend(frameon=False)
+    try:
+        figure.savefig(config.out)
+    except (OSError, ValueError) as error:   # no such folder, or no such format
+        raise UserError(f"--out {config.out}: cannot be written ({error})") from None
+
+
+def record(folder):
+    """The rows of a run's metrics.jsonl, dicts; UserError if it is not one of stage 3."""
+    path = folder / "metrics.jsonl"
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); name the folder of a run") from None
+    if not rows or not all(isinstance(row, dict) and PANELS.keys() <= row.keys() for row in rows):
+        raise UserError(f"{path}: no record of finetune_ppo.py; name a folder that it wrote")
+    return rows

@@ -1,0 +1,214 @@
+"""Rows, and a user's own files."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from minippo import corpora
+from minippo.corpora.read import read
+from minippo.run.errors import UserError
+from minippo.corpora.rows import Row
+
+
+def file(folder, name, content):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def complaint(path, **options):
+    with pytest.raises(UserError) as caught:
+        read(str(path), **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_rating_is_the_mean_of_the_votes_and_none_without_votes():
+    assert Row("a", "text", (3.0, -1.0, 1.0)).rating == 1.0
+    assert Row("a", "text").rating is None
+
+
+def test_a_user_error_is_one_line_whatever_it_is_made_of():
+    assert str(UserError("a: wrong\n  mend\tit ")) == "a: wrong mend it"
+
+
+def test_a_text_file_is_one_text_a_line(tmp_path):
+    path = file(tmp_path, "a.TXT", "\ufeffgood film\r\n\r\n  caf\u00e9 \rbad film")
+    assert [row.text for row in read(path)] == ["good film", "caf\u00e9", "bad film"]
+    assert [row.rating for row in read(path)] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("a.csv", 'id,text,rating\n7,"good, really",1.5\n8,bad,-2\n9,new,\n'),
+        ("a.csv", '\ufeffID, Review ,Label,votes\n7,"good, really",1.5,12\n8,bad,-2,0\n9,new,,\n'),
+        ("a.tsv", "id\tsentence\tlabel\n7\tgood, really\t1.5\n8\tbad\t-2\n9\tnew\t\n"),
+        (
+            "a.jsonl",
+            '{"id": 7, "text": "good, really", "votes": [1, 2]}\n\n'
+            '{"id": "8", "content": "bad", "rating": -2}\n{"id": 9, "text": "new"}\n',
+        ),
+    ],
+)
+def test_tables_and_json_lines_give_the_same_rows(tmp_path, name, content):
+    rows = read(file(tmp_path, name, content))
+    assert {row.id: row.text for row in rows} == {"7": "good, really", "8": "bad", "9": "new"}
+    assert [row.rating for row in rows] == [1.5, -2.0, None]
+
+
+def test_words_for_labels_become_signs_and_numbers_stay_as_they_are(tmp_path):
+    words = file(tmp_path, "a.csv", "review,sentiment\na,positive\nb,NEG\nc,pos\nd,negative\n")
+    assert [row.rating for row in read(words)] == [1.0, -1.0, 1.0, -1.0]
+    numbers = file(tmp_path, "b.csv", "text,label\na,0\nb,1\n")
+    assert [row.rating for row in read(numbers)] == [0.0, 1.0]
+
+
+def test_pairs_keep_prompt_chosen_and_rejected(tmp_path):
+    pairs = [
+        {"prompt": "say", "chosen": "yes", "rejected": "no"},
+        {"chosen": "good", "rejected": "bad"},
+        {"chosen": "good", "rejected": ""},  # nothing to compare with: skipped
+    ]
+    rows = read(file(tmp_path, "a.jsonl", "\n".join(map(json.dumps, pairs))))
+    assert [(row.prompt, row.text, row.rejected) for row in rows] == [
+        ("say", "yes", "no"),
+        ("", "good", "bad"),
+    ]
+
+
+def test_pairs_that_share_their_chosen_text_have_different_ids(tmp_path):
+    pairs = '{"chosen": "a", "rejected": "b"}\n{"chosen": "a", "rejected": "c"}\n'
+    assert len(read(file(tmp_path, "a.jsonl", pairs))) == 2
+
+
+def test_ids_do_not_depend_on_the_row_order(tmp_path):
+    forth = read(file(tmp_path, "a.txt", "one\ntwo\nthree\n"))
+    back = read(file(tmp_path, "b.txt", "three\ntwo\n\none\n"))
+    assert {row.id: row.text for row in forth} == {row.id: row.text for row in back}
+    # printf '\0one\0' | sha256sum: a changed id would move rows to another split
+    assert forth[0].id == "ff25f983f0d15010"
+
+
+@pytest.mark.parametrize("content", [
+    "text,rating\na,1\nb,2\na,5\na,\na,5\n", "id,text,rating\n1,a,1\n2,b,2\n1,a,5\n1,a,5\n",
+    "id,text,rating\n4,a,1\n2,b,2\n1,a,5\n3,a,5\n",
+], ids=["no ids", "the same id", "other ids"])
+def test_a_text_that_is_repeated_is_one_row_with_all_votes(tmp_path, content):
+    one, other = read(file(tmp_path, "a.csv", content))
+    assert (one.text, one.votes) == ("a", (1.0, 5.0, 5.0))
+    assert (other.text, other.votes) == ("b", (2.0,))
+    assert one.id == "1" or not content.startswith("id")   # the smallest, in whatever order
+
+
+def test_a_rated_text_may_have_a_prompt_and_then_keeps_its_spaces(tmp_path):
+    content = '{"prompt": "Q: why?", "text": " so ", "rating": 1}\n{"text": " so ", "rating": 2}\n'
+    rows = read(file(tmp_path, "a.jsonl", content))
+    assert [(row.prompt, row.text, row.rating) for row in rows] == [
+        ("Q: why?", " so ", 1.0), ("", "so", 2.0)]
+
+
+def test_columns_that_are_not_used_are_named(tmp_path, capsys):
+    read(file(tmp_path, "a.csv", "Text,Stars,id,Date\na,1,2,3\n"))
+    assert capsys.readouterr().err == (
+        f"note: {tmp_path / 'a.csv'}: unknown columns, not used: ['date', 'stars']\n")
+    assert read(file(tmp_path, "b.csv", ",text,Rating,Votes\n0,a,1,2\n"))[0].votes == (1.0,)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name, content", [
+    ("a.csv", "id,text\n1,first\n2,third\n1,second\n"),
+    ("a.jsonl", '{"id": 1, "text": "a"}\n\n{"id": "1", "text": "b"}\n'),
+    ("b.jsonl", '{"id": 1, "chosen": "a", "rejected": "b"}\n\n'
+                '{"id": 1, "chosen": "a", "rejected": "c"}\n'),
+])
+def test_two_texts_with_one_id_are_refused(tmp_path, name, content):
+    line = 4 if name == "a.csv" else 3
+    with pytest.raises(UserError, match=f"{name} line {line}: id 1 was another text's before"):
+        read(file(tmp_path, name, content))
+
+
+@pytest.mark.parametrize("splits", [[""], ["train/", "test/"]])
+def test_a_folder_of_reviews_is_read_with_signs_and_without_breaks(tmp_path, splits):
+    for split in splits:
+        file(tmp_path, f"{split}pos/1_9.txt", f"good<br /><br />{split}film")
+        file(tmp_path, f"{split}neg/1_2.txt", f"bad {split}film")
+        file(tmp_path, f"{split}unsup/1_0.txt", "neither")
+    rows = read(tmp_path)
+    expected = [(f"good  {split}film", 1.0) for split in splits]
+    expected += [(f"bad {split}film", -1.0) for split in splits]
+    assert [(row.text, row.rating) for row in rows] == expected
+
+
+def test_a_folder_gives_the_first_short_reviews_of_each_sign(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(corpora, "REVIEWS", 2)
+    for sign in ("pos", "neg"):
+        for number, length in enumerate([1001, 1000, 10, 11]):
+            file(tmp_path, f"{sign}/{number}.txt", sign[0] * length)
+    sizes = [(len(row.text), row.rating) for row in read(tmp_path)]
+    assert sizes == [(1000, 1), (10, 1), (1000, -1), (10, -1)]
+    assert [line.split(": ")[-1] for line in capsys.readouterr().err.splitlines()] == [
+        "more than 1,000 characters"] * 2
+
+
+BAD = [
+    ("a.txt", "", "a.txt: empty"),
+    ("a.txt", " \n\n", "without a usable row"),
+    ("a.csv", "text,label\n", "without a usable row"),
+    ("a.jsonl", '{"text": null}', "without a usable row"),
+    ("a.txt", b"good\nb\xe4d\n", "a.txt line 2: not UTF-8"),
+    ("a.txt", b"\x00\x01\x02", "binary"),
+    ("a.txt", "good".encode("utf-16"), "UTF-16"),
+    ("a.pdf", "text", ".txt, .csv, .tsv, .jsonl"),
+    ("noend", "text", "unknown kind of file"),
+    ("a.csv", "body,stars\ngood,4\n", "a.csv line 2: no text; found body, stars; needed text or"),
+    ("a.jsonl", '{"text": "a"}\n{"chosen": "a"}', "line 2: no text; found chosen"),
+    ("a.csv", "text,rating\na,1\nb,great\n", "a.csv line 3: rating 'great' is no finite number"),
+    ("a.csv", "text,rating\na,inf\n", "line 2: rating 'inf'"),
+    ("a.jsonl", '{"text": "a", "rating": NaN}', "line 1: rating nan"),
+    ("a.jsonl", '{"text": "a", "rating": 1' + 400 * "0" + "}", "no finite number"),
+    ("a.jsonl", '{"text": "a", "rating": {}}', "line 1: rating {}"),
+    ("a.jsonl", '{"text": "a", "votes": [1, "x"]}', "line 1: rating 'x'"),
+    ("a.jsonl", '{"text": "a", "votes": 3}', "votes are not a list"),
+    ("a.jsonl", '{"text": "a"}\n{"text": ', "a.jsonl line 2: bad JSON"),
+    ("a.jsonl", "[" * 100_000, "line 1: bad JSON"),
+    ("a.jsonl", '["a"]', "line 1: not a JSON object"),
+    ("a.jsonl", '{"text": ["a"]}', "line 1: text is not a text"),
+    ("a.jsonl", '{"text": "\\ud800"}', "line 1: text is not a text"),
+    ("a.csv", "text,rating\ngood, not bad,1\n", "a.csv line 2: more cells than the header"),
+    ("a.csv", 'text\n"good\nbad\n', "look for a missing quote"),
+    ("a.csv", "text\n" + "a" * 200_000, "a.csv line 2: field larger than field limit"),
+]
+
+
+@pytest.mark.parametrize("name, content, part", BAD, ids=range(len(BAD)))
+def test_a_bad_file_is_named_with_its_line_and_a_remedy(tmp_path, name, content, part):
+    message = complaint(file(tmp_path, name, content))
+    assert message.startswith(str(tmp_path / name)) and part in message
+
+
+def test_a_missing_path_and_a_folder_without_signs_are_named(tmp_path):
+    assert "nowhere.txt: no such file" in complaint(tmp_path / "nowhere.txt")
+    assert "movies, or toy" in complaint(tmp_path / "movie")
+    (tmp_path / "pos").mkdir()
+    assert "without pos/ and neg/" in complaint(tmp_path)
+    (tmp_path / "neg").mkdir()
+    assert "without a usable row" in complaint(tmp_path)
+
+
+def test_a_file_without_permission_is_an_error_in_one_line(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    path = file(tmp_path, "a.txt", "text")
+    monkeypatch.setattr(Path, "read_bytes", refuse)  # chmod would not stop an administrator
+    assert "cannot be read ([Errno 13] Permission denied" in complaint(path)
+
+
+def test_reading_leaves_the_field_limit_of_csv_as_it_was(tmp_path):
+    before = csv.field_size_limit()
+    read(file(tmp_path, "a.csv", "text\ngood\n"))
+    assert csv.field_size_limit() == before

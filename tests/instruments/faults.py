@@ -1,0 +1,449 @@
+"""Faults that a test must find: `python -m tests.instruments.mutants` puts one at a time into the project.
+
+A file, the tests most likely to find its faults (arguments of pytest), and a line a fault:
+`name: what stands there => what is put in its place`. What stands there occurs once in the file.
+"""
+
+FAULTS = [
+    ("minippo/ppo.py", "tests/test_ppo_formulas.py", """
+        kl_sign: rewards = -kl_coef * => rewards = kl_coef *
+        score_in_the_last_column: last = mask & (mask.cumsum(1) == mask.sum(1, keepdim=True)) \
+=> last = (mask | True).cumsum(1) == mask.shape[1]
+        score_on_the_first_token: mask.sum(1, keepdim=True)) => 1)
+        score_on_every_token: last * score[:, None] => mask * score[:, None]
+        score_replaces_the_kl: rewards + last * score[:, None] \
+=> torch.where(last, score[:, None], rewards)
+        scores_per_token_lost: rewards = rewards + score => rewards = rewards + 0 * score
+        rewards_at_pads: return rewards.masked_fill(~mask, 0) => return rewards
+        gae_without_gamma: + gamma * next_value => + next_value
+        gae_without_lambda: gamma * lam * advantage => gamma * advantage
+        gae_gamma_not_in_the_decay: gamma * lam * advantage => lam * advantage
+        gae_value_added: next_value - values[:, t] => next_value + values[:, t]
+        gae_forwards: in reversed(range(rewards.shape[1])) => in range(rewards.shape[1])
+        gae_next_value_stays_0: next_value = values[:, t] => next_value = 0 * values[:, t]
+        gae_value_of_the_terminal_state: advantage = next_value = rewards.new_zeros(len(rewards)) \
+=> advantage, next_value = 0 * values[:, -1], values[:, -1]
+        returns_minus_values: return advantages, advantages + values \
+=> return advantages, advantages - values
+        mean_of_pads_too: (x * mask).sum() / => x.sum() /
+        mean_over_the_columns: / mask.sum().clamp(min=1) => / mask.numel()
+        mean_of_nothing: mask.sum().clamp(min=1) => mask.sum()
+        whiten_the_mean_of_pads: mean = masked_mean(x, mask) => mean = x.mean()
+        whiten_the_variance_of_pads: masked_mean((x - mean).square(), mask) \
+=> (x - mean).square().mean()
+        whiten_by_the_sample_variance: masked_mean((x - mean).square(), mask) => x[mask].var()
+        whiten_eps: variance + 1e-8 => variance + 1e-5
+        whiten_flipped: whitened if shift_mean else => whitened if not shift_mean else
+        whiten_fills_pads: whitened + mean).masked_fill(~mask, 0) => whitened + mean)
+        ratio_inverted: (logprobs - old_logprobs).exp() => (old_logprobs - logprobs).exp()
+        policy_loss_sign: unclipped = -advantages => unclipped = advantages
+        policy_loss_clipped_sign: clipped = -advantages * ratio.clamp \
+=> clipped = advantages * ratio.clamp
+        policy_loss_optimist: torch.max(unclipped, clipped) => torch.min(unclipped, clipped)
+        clip_higher_above: 1 + clip) => 1 + 2 * clip)
+        clip_lower_below: clamp(1 - clip, => clamp(1 - 2 * clip,
+        clip_fraction_reversed: clipped > unclipped => clipped < unclipped
+        clip_fraction_counts_ties: clipped > unclipped => clipped >= unclipped
+        policy_loss_mean_over_pads: masked_mean(torch.max(unclipped, clipped), mask) \
+=> torch.max(unclipped, clipped).mean()
+        policy_loss_mean_of_means: masked_mean(torch.max(unclipped, clipped), mask) \
+=> ((torch.max(unclipped, clipped) * mask).sum(1) / mask.sum(1)).mean()
+        value_clip_around_the_new: torch.min(values, old_values + clip), old_values - clip \
+=> torch.min(values, values + clip), values - clip
+        value_loss_optimist: worse = torch.max( => worse = torch.min(
+        value_loss_not_halved: masked_mean(worse, mask) / 2 => masked_mean(worse, mask)
+        value_clip_one_sided: torch.min(values, old_values + clip), old_values - clip \
+=> values, old_values - clip
+        explained_variance_sign: return 1 - variance => return 1 + variance
+        explained_variance_of_the_values: / variance(returns).clamp => / variance(values).clamp
+        adaptive_kl_sign: kl / self.target - 1, => 1 - kl / self.target,
+        adaptive_kl_unclipped_above: -0.2), 0.2) => -0.2), kl)
+        adaptive_kl_unclipped_below: - 1, -0.2) => - 1, -1)
+        adaptive_kl_episodes: error * episodes / => error /
+        k1_sign: return -log_ratio, => return log_ratio,
+        k2_not_halved: log_ratio.square() / 2, => log_ratio.square(),
+        k3_upside_down: log_ratio.expm1() - log_ratio => (-log_ratio).expm1() + log_ratio
+        k3_without_the_log: log_ratio.expm1() - log_ratio => log_ratio.expm1()
+        shapes_not_compared: x in tensors.values()}) > 1 => x in tensors.values()}) > 9
+    """),
+    ("minippo/ppo.py", "tests/test_ppo.py", """
+        end_token_is_no_action: mask = response != PAD \
+=> mask = (response != PAD) & (response != policy.end)
+        collect_with_gradients: @torch.no_grad() =>
+        reference_is_the_policy: in_microbatches(reference, => in_microbatches(policy,
+        rows_misplaced: output[rows, :longest] = part => output[:len(rows), :longest] = part
+        longest_response_cut: mask[rows[-1]].sum() => mask[rows[0]].sum()
+        an_output_of_another_shape: same_shape(output=part, => dict(output=part,
+        scores_as_they_come: torch.as_tensor(score(query, response), dtype=logprobs.dtype, \
+device=query.device) => score(query, response)
+        ended_means_all: (response == policy.end).any(1) => (response == policy.end).all(1)
+        ended_means_the_last_column: (response == policy.end).any(1) \
+=> response[:, -1] == policy.end
+        penalty_of_those_that_ended: masked_fill(~ended, - => masked_fill(ended, -
+        penalty_as_a_gift: ended, -config.missing_end_penalty => ended, config.missing_end_penalty
+        penalty_not_in_the_rewards: penalized_rewards(paid, => penalized_rewards(scores,
+        penalty_always: if config.missing_end_penalty: => if True:
+        kl_the_other_way: (paid, logprobs, reference_logprobs, \
+=> (paid, reference_logprobs, logprobs,
+        rewards_centred: shift_mean=False) => shift_mean=True)
+        gamma_and_lambda_swapped: config.gamma, config.lam) => config.lam, config.gamma)
+        advantages_not_whitened: whiten(advantages, mask), returns) => advantages, returns)
+        advantages_whitened_with_pads: whiten(advantages, mask), returns) \
+=> whiten(advantages, mask | True), returns)
+        returns_of_whitened_advantages: whiten(advantages, mask), returns) \
+=> whiten(advantages, mask), whiten(advantages, mask) + values)
+        logged_kl_per_token: rollout.reference_logprobs).sum(1) \
+=> rollout.reference_logprobs).mean(1)
+        logged_kl_sign: kl = (rollout.logprobs - rollout.reference_logprobs) \
+=> kl = (rollout.reference_logprobs - rollout.logprobs)
+        logged_entropy_per_token: entropy.sum(1) => entropy.mean(1)
+    """),
+    ("minippo/ppo.py", "tests/test_ppo.py -k d3", """
+        gradients_kept: optimizer.zero_grad() => pass
+        one_epoch: range(config.epochs) => range(1)
+        gradient_not_clipped: clip_gradients(policy, config.max_grad_norm, \
+=> clip_gradients(policy, 0,
+        step_before_the_clip: norm = clip_gradients => optimizer.step(); norm = clip_gradients
+        early_stop_at_one_target: 0 < 1.5 * config.target_kl => 0 < config.target_kl
+        early_stop_never: if stopped: => if False:
+        skip_later: 0 < config.max_ratio < => 0 < 1.5 * config.max_ratio <
+        skipped_and_stepped: optimizer.step() => pass
+        microbatches_not_weighted: (weight * loss).backward() => loss.backward()
+        microbatches_weighted_by_episodes: \
+part.mask.sum().item() / max(1, minibatch.mask.sum().item()) => len(part) / len(minibatch)
+        statistics_not_weighted: weight * value.item() => value.item()
+        old_is_the_reference: old, mask = batch.logprobs => old, mask = batch.reference_logprobs
+        old_values_are_the_new: value_loss(values, batch.values, => value_loss(values, values,
+        critic_learns_advantages: batch.values, batch.returns, => batch.values, batch.advantages,
+        value_loss_sign: loss_policy + config.value_coef => loss_policy - config.value_coef
+        value_coef_ignored: config.value_coef * loss_value => loss_value
+        entropy_sign: loss - config.entropy_coef => loss + config.entropy_coef
+        approx_kl_not_halved: masked_mean(log_ratio.square(), mask) / 2 \
+=> masked_mean(log_ratio.square(), mask)
+        logged_ratio_inverted: masked_mean(log_ratio.exp(), mask) \
+=> masked_mean((-log_ratio).exp(), mask)
+        events_averaged: (1 if name in counted else len(steps)) => len(steps)
+    """),
+    ("minippo/ppo.py", "tests/test_finite.py", """
+        rollout_may_be_nan: check_finite("rollout: ", logprobs=logprobs, => dict(
+        update_may_be_nan: check_finite(where, **stats) => pass
+    """),
+    ("minippo/finite.py", "tests/test_finite.py", """
+        no_clipping_means_norm_0: if max_norm: => if True:
+        one_finite_number_is_enough: isfinite().all() => isfinite().any()
+        gradients_may_be_nan: if not norm.isfinite(): => if False:
+    """),
+    ("minippo/policy.py", "tests/test_policy.py", """
+        logits_a_column_late: self.lm.states(query, response)[:, :-1] \
+=> self.lm.states(query, response)[:, 1:]
+        critic_a_column_late: prefix_scores(query, response)[:, :-1] \
+=> prefix_scores(query, response)[:, 1:]
+        temperature_not_in_the_log_probs: (self.lm.logits(states)) / self.temperature \
+=> (self.lm.logits(states))
+        temperature_multiplies: / self.temperature => * self.temperature
+        temperature_not_in_generation: length, self.temperature, generator => length, 1.0, generator
+        temperature_divides_bfloat16: at_least_float32(self.lm.logits(states)) / \
+=> self.lm.logits(states) /
+        value_head_starts_anywhere: nn.init.zeros_(self.value_head.weight) => pass
+        value_bias_starts_anywhere: nn.init.zeros_(self.value_head.bias) => pass
+        critic_leaves_the_trunk_alone: self.value_head(states) => self.value_head(states.detach())
+        values_at_pads: values.masked_fill(pad, 0), => values,
+        entropy_at_pads: entropy_of(logprobs).masked_fill(pad, 0) => entropy_of(logprobs)
+        log_probs_at_pads: .masked_fill(tokens == PAD, 0) =>
+        log_probs_unnormalised: logprobs = response == PAD, logits.log_softmax(-1) \
+=> logprobs = response == PAD, logits
+        log_probs_of_tokens_unnormalised: at_tokens(at_least_float32(logits).log_softmax(-1), \
+=> at_tokens(at_least_float32(logits),
+        log_probs_of_0: logprobs.gather(-1, tokens.clamp(min=0)[..., None]) => logprobs[..., :1]
+        log_probs_of_the_wrong_shape: if logits.shape[:-1] != tokens.shape: => if False:
+        entropy_of_logits: entropy_of(at_least_float32(logits).log_softmax(-1)) \
+=> entropy_of(logits)
+        entropy_unweighted: (logprobs.exp() * logprobs).sum(-1) => logprobs.mean(-1)
+        entropy_negative: return -(logprobs.exp() => return (logprobs.exp()
+        bfloat16_kept: x if x.itemsize >= 4 else x.float() => x
+        frozen_with_dropout: .eval().requires_grad_(False) => .requires_grad_(False)
+        frozen_but_trained: .eval().requires_grad_(False) => .eval()
+        frozen_itself: copy.deepcopy(module) => module
+    """),
+    ("minippo/reward.py", "tests/test_reward.py", """
+        head_of_d: (lm.config.width + 1) ** -0.5 => lm.config.width ** -0.5
+        head_of_the_typo: (lm.config.width + 1) ** -0.5 => 1 / (lm.config.width + 1)
+        head_bias_anywhere: nn.init.zeros_(self.head.bias) => pass
+        read_a_token_early: device=states.device), length] \
+=> device=states.device), (length - 1).clamp(min=0)]
+        read_in_the_last_column: length = (response != PAD).sum(1) \
+=> length = (response != PAD).sum(1) * 0 - 1
+        shift_before_gain: self.head(states).squeeze(-1) + self.shift \
+=> (self.head(states).squeeze(-1) + self.shift)
+        gain_times_deviation: self.gain / std => self.gain * std
+        gain_forgets: self.gain.copy_(self.gain / std) => self.gain.copy_(1 / std)
+        shift_not_scaled: (self.shift - mean) / std => self.shift - mean
+        shift_forgets: (self.shift - mean) / std => -mean / std
+        sample_deviation: scores.mean(), scores.std(correction=0) => scores.mean(), scores.std()
+        equal_scores_normalized: if scores.numel() < 2 or not scores.std(correction=0) > 0: \
+=> if scores.numel() < 2:
+        gain_is_trained: self.register_buffer("gain", torch.ones(())) \
+=> self.gain = nn.Parameter(torch.ones(()))
+        preference_flipped: logsigmoid(chosen - rejected) => logsigmoid(rejected - chosen)
+        preference_summed: (chosen - rejected).mean() => (chosen - rejected).sum()
+        preference_without_log: F.logsigmoid => torch.sigmoid
+        regression_absolute: (scores - targets).square() => (scores - targets).abs()
+    """),
+    ("minippo/memory.py", "tests/test_memory.py", """
+        episodes_in_order: torch.randperm(len(episodes), generator=generator) \
+=> torch.arange(len(episodes))
+        the_same_permutation_again: torch.randperm(len(episodes), generator=generator) \
+=> torch.randperm(len(episodes), generator=torch.Generator().manual_seed(0))
+        permutation_without_the_seed: torch.randperm(len(episodes), generator=generator) \
+=> torch.randperm(len(episodes))
+        episodes_with_replacement: torch.randperm(len(episodes), generator=generator) \
+=> torch.randint(len(episodes), (len(episodes),), generator=generator)
+        last_minibatch_dropped: .split(size): => .split(size)[:len(episodes) // size]:
+        not_cleared: self.rollouts = [] => self.rollouts = getattr(self, "rollouts", [])
+        only_the_last_rollout: self.rollouts.append(rollout) => self.rollouts = [rollout]
+        counts_rollouts: sum(len(rollout) for rollout in self.rollouts) => len(self.rollouts)
+        queries_padded_on_the_right: (gap, 0)) if name == "query" => (0, gap)) if name == "query"
+        responses_filled_with_0: PAD if name in ("query", "response") \
+=> PAD if name in ("query",)
+        cut_to_the_shortest: part["mask"].sum(1).max() => part["mask"].sum(1).min()
+        query_cut_to_the_shortest: (part["query"] != PAD).any(0) => (part["query"] != PAD).all(0)
+        columns_kept: x[:, :longest] => x
+    """),
+    ("minippo/transformer.py", "tests/test_transformer.py", """
+        positions_count_pads: self.embed(tokens, real.cumsum(1) \
+=> self.embed(tokens, (real | True).cumsum(1)
+        positions_begin_anew_with_a_cache: self.embed(tokens, real.cumsum(1) \
+=> self.embed(tokens, (tokens != PAD).cumsum(1)
+        positions_from_1: (count - 1).clamp(min=0) => count.clamp(max=31)
+        positions_lost: + self.positions((count - 1).clamp(min=0)) =>
+        pads_are_attended_to: ((position < own) & real[:, None, None, :]) \
+=> (position < own).expand(len(real), 1, -1, -1)
+        strictly_causal: | (position == own) => | False
+        not_causal: (position < own) & => (position >= 0) &
+        encoder_attends_to_pads: mask = visible | torch.eye(query.shape[1], dtype=torch.bool, \
+device=query.device) => mask = visible | True
+        encoder_causal: mask = visible | torch.eye(query.shape[1], dtype=torch.bool, \
+device=query.device) => mask = causal_mask(real, query.shape[1])
+        encoder_positions_count_pads: self.embed(query, real.cumsum(1)) \
+=> self.embed(query, (real | True).cumsum(1))
+        cross_attention_to_pads: Encoded(keys_values, visible) \
+=> Encoded(keys_values, visible | True)
+        cross_attention_to_one_layer: encoded.keys_values[i] => encoded.keys_values[0]
+        response_follows_0: (len(query), 1), self.end) => (len(query), 1), 0)
+        states_a_column_late: return hidden[:, prefix.shape[1] - 1:] \
+=> return hidden.roll(-1, 1)[:, prefix.shape[1] - 1:]
+        logits_of_the_next_state: self.states(query, response)[:, :-1] \
+=> self.states(query, response)[:, 1:]
+        head_scaled: F.linear(states, self.embedding.weight) \
+=> F.linear(states, self.embedding.weight / self.config.width ** 0.5)
+        head_not_tied: F.linear(states, self.embedding.weight) \
+=> F.linear(states, self.embedding.weight.detach())
+        final_norm_lost: return self.norm(x) => return x
+        encoder_norm_lost: x = self.encoder_norm(x) => pass
+        attention_norm_lost: normed = self.norm_attention(x) => normed = x
+        cross_norm_lost: self.cross(self.norm_cross(x), => self.cross(x,
+        mlp_norm_lost: self.expand(self.norm_mlp(x)) => self.expand(x)
+        attention_residual_lost: x = x + self.dropout(self.attention( \
+=> x = self.dropout(self.attention(
+        mlp_residual_lost: return x + self.dropout(self.contract \
+=> return self.dropout(self.contract
+        gelu_exact: approximate="tanh" => approximate="none"
+        relu: F.gelu(self.expand(self.norm_mlp(x)), approximate="tanh") \
+=> F.relu(self.expand(self.norm_mlp(x)))
+        attention_not_scaled: / queries.shape[-1] ** 0.5 =>
+        attention_scaled_by_the_width: / queries.shape[-1] ** 0.5 => / x.shape[-1] ** 0.5
+        softmax_over_queries: -torch.inf).softmax(-1) => -torch.inf).softmax(-2)
+        heads_interleaved: x.unflatten(-1, (self.heads, -1)) \
+=> x.unflatten(-1, (-1, self.heads)).mT
+        init_not_scaled: std=0.02 / getattr(module, "is_residual", 1) ** 0.5 => std=0.02
+        init_of_one_residual_a_layer: self.contract.is_residual = 2 * config.layers \
+=> self.contract.is_residual = config.layers
+        init_bias: nn.init.zeros_(module.bias) => pass
+        embedding_without_dropout: return self.dropout(x) => return x
+        dropout_in_evaluation: return x + self.dropout(self.contract(hidden)) \
+=> return x + F.dropout(self.contract(hidden), 0.1)
+        context_counts_pads: int(real.sum(1).max())) > context => real.shape[1]) > context
+        context_one_short: int(real.sum(1).max())) > context => int(real.sum(1).max())) >= context
+        cache_takes_pads_for_tokens: self.real[:, start:self.used] = tokens != PAD \
+=> self.real[:, start:self.used] = True
+        cache_of_one_layer: cache.layers[i] => cache.layers[0]
+        cache_begins_anew: return self.keys[:, :, :self.used], \
+=> return self.keys.roll(1, 2)[:, :, :self.used],
+    """),
+    ("minippo/generation.py", "tests/test_generation.py", """
+        sampled_without_temperature: .float() / temperature => .float()
+        sampled_from_the_first_column: cache)[:, -1]) => cache)[:, 0])
+        sampled_greedily: sample(filtered(logits, top_k, top_p), generator) => logits.argmax(-1)
+        goes_on_after_the_end: torch.where(running, token, PAD) => token
+        never_ends: running &= token != lm.end => running &= token != PAD
+        ends_with_the_first: if not running.any(): => if not running.all():
+        end_token_cut_off: return response[:, :t + 1] => return response[:, :t]
+        runs_to_the_limit: if not running.any(): => if False:
+        filters_ignored: filtered(logits, top_k, top_p) => logits
+        sampled_without_the_seed: generator=generator).to( => ).to(
+        searched_from_the_left: right=True => right=False
+        draw_of_half: .to(logits.device) * total => .to(logits.device) * total / 2
+        top_k_one_more: min(top_k, logits => min(top_k + 1, logits
+        top_k_one_fewer: logits < threshold => logits <= threshold
+        top_p_without_the_first: - ordered.softmax(-1)   # => #
+        top_p_in_the_order_of_likelihood: .scatter(-1, order, before >= top_p) =>
+        top_p_ascending: logits.sort(descending=True) => logits.sort()
+        settings_unchecked: if temperature <= 0 or top_k < 0 or not 0 < top_p <= 1: => if False:
+    """),
+    ("minippo/data.py", "tests/test_data.py", """
+        parts_by_text: row.id.encode() => row.text.encode()
+        parts_of_half_their_share: place -= share => place -= share / 2
+        query_without_end: [tokenizer.end] + tokenizer.encode(row.prompt) \
+=> tokenizer.encode(row.prompt)
+        response_without_end: if rejected else row.text) + [tokenizer.end] \
+=> if rejected else row.text)
+        rejected_for_chosen: row.rejected if rejected else row.text => row.text
+        longer_than_the_context: response[:context - len(query)] => response[:context]
+        cut_to_nothing: min(cut, len(response) - 1) => min(cut, len(response))
+        widths_of_every_size: both + -both % WIDTHS => both
+        equal_pairs_kept: range(len(pairs)) if chosen[i] != rejected[i]] => range(len(pairs))]
+        never_a_cut: 0 if whole < 0.5 else => 0 if whole < 1.5 else
+        cut_from_0: 1 + int(length * longest) => int(length * longest)
+        batches_unsorted: key=lambda i: sum(map(len, examples[i])) => key=lambda i: 0
+        batches_in_order: groups[i] for i in torch.randperm(len(groups), \
+generator=generator).tolist() \
+=> groups[i] for i in range(len(groups))
+        never_the_longest_prompt: self.longest + 1, (count,) => self.longest, (count,)
+        prompt_with_its_end: min(length, len(response) - 1) => min(length, len(response))
+        prompt_and_more: query if self.own[i] else query + => query +
+        losers_preferred: (votes[:, None] > votes) => (votes[:, None] < votes)
+        ties_are_preferences: (votes[:, None] > votes) => (votes[:, None] >= votes)
+        given_pairs_flipped: (both, first, first + len(part)) => (both, first + len(part), first)
+        fresh_losers_preferred: votes[0] >= votes[1], pair => votes[0] <= votes[1], pair
+        fresh_ties: (votes[0] != votes[1]) & (pair[0] => (pair[0] >= 0) & (pair[0]
+        fresh_pairs_flipped: return first, first + len(self.given) \
+=> return first + len(self.given), first
+        the_first_rater_always: mine[int(draw * len(mine))] => mine[0]
+        one_draw_for_all: torch.rand(len(indices), generator=generator).tolist() \
+=> torch.rand(1, generator=generator).expand(len(indices)).tolist()
+    """),
+    ("minippo/training.py", "tests/test_training.py", """
+        decay_a_step_early: (steps - n) / falling => (steps - n - 1) / falling
+        decay_to_a_tenth: (steps - n) / falling => max(0.1, (steps - n) / falling)
+        warmup_from_0: (n + 1) / rising => n / rising
+        gradients_of_all_steps: optimizer.zero_grad() => pass
+        gradients_unclipped: norm = clip_gradients(model, max_grad_norm) \
+=> norm = clip_gradients(model, 0)
+        rate_constant: schedule.step() => pass
+        pads_are_learnt: lm.logits(x).float(), y, => lm.logits(x).float(), y.clamp(min=0),
+        tokens_forgotten: [:real + -real % 64] => [:real - real % 64]
+        pads_first: pad.argsort(stable=True) => pad.argsort(stable=True, descending=True)
+        loss_a_state_late: states[:, :-1].flatten(0, 1)[kept] => states[:, 1:].flatten(0, 1)[kept]
+        loss_summed: return nats / real => return nats
+        loss_over_all_kept: return nats / real => return nats / len(kept)
+        precision_flipped: return precision == "bf16" => return precision != "bf16"
+        seed_ignored: torch.Generator().manual_seed(config.seed) => torch.Generator()
+    """),
+    ("minippo/score.py", "tests/test_score.py", """
+        perplexity_positive: return -torch.exp => return torch.exp
+        likelihood: torch.exp(-logprobs => torch.exp(logprobs
+        perplexity_of_pads: (response != PAD).sum(1).clamp(min=1) => response.shape[1]
+        perplexity_of_nothing: .clamp(min=1) =>
+        text_of_the_response: torch.cat([query, response], dim=1) => response
+        text_shape_unchecked: if scores.shape != (len(texts),): => if False:
+    """),
+    ("minippo/tokens.py", "tests/test_tokens.py", """
+        pad_is_the_end: PAD = -1 => PAD = 0
+        left_is_right: slice(width - len(row), width) => slice(0, len(row))
+        right_is_left: slice(0, len(row)) => slice(width - len(row), width)
+        rows_cut: if longest > width: => if False:
+    """),
+    ("minippo/checkpoint.py", "tests/test_checkpoint.py", """
+        loaded_with_dropout: return model.eval(), => return model,
+        pickles_run: weights_only=True => weights_only=False
+        temperature_forgotten: critic, about["settings"]["temperature"] => critic, 1.0
+    """),
+    ("minippo/data.py", "tests/test_devices.py", """
+        batches_left_on_the_cpu: return query.to(device), response.to(device) \
+=> return query, response
+        prompts_left_on_the_cpu: return pad_left(rows).to(device) => return pad_left(rows)
+    """),
+    ("minippo/generation.py", "tests/test_devices.py", """
+        draws_left_on_the_cpu: generator=generator).to(logits.device) => generator=generator)
+        draws_with_a_generator_of_the_cpu: 1, generator=generator).to(logits.device) \
+=> 1, generator=generator, device=logits.device)
+        responses_on_the_cpu: PAD, device=query.device) => PAD)
+    """),
+    ("minippo/transformer.py", "tests/test_devices.py", """
+        cache_on_the_cpu: dtype=torch.bool, device=device) => dtype=torch.bool)
+        causal_mask_on_the_cpu: torch.arange(real.shape[1], device=real.device) \
+=> torch.arange(real.shape[1])
+        encoder_mask_on_the_cpu: dtype=torch.bool, device=query.device) => dtype=torch.bool)
+    """),
+    ("minippo/corpora.py", "tests/test_corpora.py", """
+        an_id_of_two_texts: texts.setdefault(row.id, row.texts) != row.texts => False
+        votes_of_the_first_alone: votes=first.votes + row.votes => votes=first.votes
+        the_id_that_came_last: id=min(first.id, row.id) => id=row.id
+    """),
+    ("minippo/resume.py", "tests/test_resume.py", """
+        resumed_with_other_draws: generator.set_state(state["generator"]) => pass
+        resumed_with_other_dropout: torch.set_rng_state(state["torch"]) => pass
+        resumed_from_the_start: return state["iteration"] => return 0
+    """),
+    ("minippo/tools/words.py", "tests/test_words.py", """
+        idf_without_1: for word in self.ids]).log() + 1 => for word in self.ids]).log()
+        rare_words_kept: if n > 1 => if n > 0
+        words_counted_by_text: for word in dict.fromkeys(words(text))) => for word in words(text))
+        words_by_hash_seed: in dict.fromkeys(words(text))) => in set(words(text)))
+        pairs_of_the_same: zip(single, single[1:]) => zip(single, single)
+        penalty_not_halved: / (2 * len(self.texts)) => / len(self.texts)
+        penalty_as_a_prize: value + penalty => value - penalty
+        judge_flipped: self.bag(texts) > 0 => self.bag(texts) < 0
+        judge_likes_the_mean: for row in held_rows]) > mean => for row in held_rows]) >= mean
+    """),
+    ("minippo/tools/calibration.py", "tests/test_calibration.py", """
+        margins_flipped: scores[chosen] - scores[rejected] => scores[rejected] - scores[chosen]
+        no_opinion_is_wrong: .mean() + (margin == 0).float().mean() / 2 => .mean()
+        bins_twice_as_wide: (sure - 0.5) * 2 * bins => (sure - 0.5) * bins
+        bins_not_weighted: gap.item() * inside.float().mean().item() => gap.item()
+        gap_of_each: (sure[inside].mean() - right[inside].mean()).abs() \
+=> (sure[inside] - right[inside]).abs().mean()
+        bins_of_signed_margins: (low <= margin.abs()) => (low <= margin)
+        ceiling_of_the_model: held_out.ratings(), chosen => score_all(reward, held_out), chosen
+    """),
+    ("minippo/tools/comparison.py", "tests/test_comparison.py", """
+        distinct_of_all: len(set(runs)) / => len(runs) /
+        distinct_across_texts: for words in map(str.split, texts) \
+=> for words in [" ".join(texts).split()]
+        compared_kl_sign: (logprobs - reference_logprobs) => (reference_logprobs - logprobs)
+        judge_reads_the_prompt: judge.positive(texts) \
+=> judge.positive([tokenizer.decode(q) + t for q, t in zip(query, texts)])
+        compared_length_of_columns: (response != PAD).sum(1) => (response != 2 * PAD).sum(1)
+    """),
+    ("finetune_ppo.py", "tests/test_survivors.py", """
+        target_ignored: return sign * reward(query, response) => return reward(query, response)
+        negative_is_positive: "negative": -1 => "negative": 1
+        adam_s_own_eps: config.lr, eps=1e-5, => config.lr,
+        reference_is_trained: reference = frozen(ActorCritic(policy.lm, \
+temperature=config.temperature)) => reference = ActorCritic(policy.lm, None, config.temperature)
+        reference_at_temperature_1: frozen(ActorCritic(policy.lm, \
+temperature=config.temperature)) => frozen(ActorCritic(policy.lm))
+        rollouts_pile_up: memory.clear() => pass
+        rate_never_falls: schedule.step() => pass
+        kl_never_steered: if config.adaptive_kl: => if False:
+        policy_with_dropout: return policy.eval(), => return policy.train(),
+        reward_is_trained: frozen(reward).to(device), tokenizer => reward.to(device), tokenizer
+        critic_of_the_wrong_sign: critic.gain *= sign => pass
+        critic_shift_of_the_wrong_sign: critic.shift *= sign => pass
+        critic_is_the_reward_model: copy.deepcopy(reward).requires_grad_(True) => reward
+    """),
+    ("train_reward.py", "tests/test_survivors.py", """
+        reward_left_in_training: reward.eval() => pass
+        rejected_preferred: (scores[chosen], scores[rejected]) => (scores[rejected], scores[chosen])
+        lm_loss_dropped: if config.lm_coef: => if False:
+        normalized_on_the_trained: lm = pretrained.to(reward.gain.device) => lm = reward.lm
+        not_normalized: reward.normalize(reward(query, response)) => pass
+        standardized_by_the_sample: x.std(correction=0) => x.std()
+    """),
+    ("pretrain.py", "tests/test_survivors.py", """
+        held_out_loss_sign: nats -= token_logprobs => nats += token_logprobs
+        held_out_loss_with_dropout: lm.eval() => pass
+        trained_on_held_out_texts: parts["reward"] + parts["judge"], parts["prompts"] \
+=> parts["reward"] + parts["prompts"], parts["prompts"]
+    """),
+]

@@ -1,0 +1,214 @@
+"""Lines of the three scripts that decide what is learnt: each stage in process, on a tiny model."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import finetune_ppo
+import pretrain
+import train_reward
+from minippo import data
+from minippo.corpora.read import read
+from minippo.run import checkpoint
+from minippo.reward import RewardModel
+from minippo.corpora.rows import Row
+from minippo.tokenizer import Tokenizer
+from minippo.tokens import pad_left, pad_right
+from minippo.corpora.toy import toy
+from minippo.transformer import TransformerConfig, build
+
+TOKENIZER = Tokenizer.train(["each byte is a token"], 257)
+END = TOKENIZER.end
+SMALL = {"data": "toy", "device": "cpu", "precision": "fp32"}
+QUERY = pad_left([[END, 40], [END, 50, 60]])
+RESPONSE = pad_right([[70, 80, END], [90, 100]])
+
+
+def language_model(dropout=0.5):
+    """One that would show it if dropout were on."""
+    torch.manual_seed(0)
+    lm = build(TransformerConfig(257, END, width=8, heads=1, layers=1, context=64, dropout=dropout))
+    return lm.eval()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where a pretrained model and a reward model lie; the toy corpus is a small one."""
+    monkeypatch.setattr(corpora, "read", lambda name: toy(300))
+    lm = language_model()
+    reward = RewardModel(language_model())
+    torch.nn.init.normal_(reward.head.weight)
+    reward.normalize(torch.tensor([1.0, 5.0]))   # gain 1/2, shift -3/2
+    for stage, model, script in (("pretrain", lm, pretrain), ("reward", reward, train_reward)):
+        (tmp_path / stage).mkdir()
+        checkpoint.save(tmp_path / stage, stage, model, TOKENIZER, script.Config(**SMALL))
+    return tmp_path
+
+
+# ---------------------------------------------------------------- finetune_ppo.py
+
+@pytest.fixture
+def finetuned(folder, monkeypatch):
+    """Runs two iterations with the flags given; returns what each of them got to see."""
+    def run(**flags):
+        seen = []
+
+        def collect(policy, reference, score, query, config, generator):
+            seen.append(SimpleNamespace(
+                policy=policy, reference=reference, config=config,
+                outputs=[policy(QUERY, RESPONSE) for _ in range(2)], scores=score(QUERY, RESPONSE),
+                critic=policy.critic and policy.critic(QUERY, RESPONSE)))
+            return real_collect(policy, reference, score, query, config, generator)
+
+        def update(policy, optimizer, memory, config, generator):
+            seen[-1].optimizer, seen[-1].episodes = optimizer, len(memory)
+            seen[-1].rate = optimizer.param_groups[0]["lr"]
+            return real_update(policy, optimizer, memory, config, generator)
+
+        real_collect, real_update = finetune_ppo.collect, finetune_ppo.update
+        monkeypatch.setattr(finetune_ppo, "collect", collect)
+        monkeypatch.setattr(finetune_ppo, "update", update)
+        monkeypatch.setattr(finetune_ppo.comparison, "report", lambda *arguments: "")
+        finetune_ppo.main(finetune_ppo.Config(**SMALL | {
+            "model": str(folder / "pretrain"), "reward": str(folder / "reward"),
+            "out": str(folder / "ppo"), "iterations": 2, "rollout_size": 8, "minibatch_size": 8,
+            "response_length": 4, "temperature": 0.5, "lr": 0.01} | flags))
+        return seen
+    return run
+
+
+@pytest.mark.parametrize("target, sign", [("positive", 1), ("negative", -1)])
+def test_d44_score_and_separate_critic_begin_as_the_reward_model_or_its_negation(
+        folder, finetuned, target, sign):
+    expected = sign * checkpoint.load_reward(folder / "reward")[0](QUERY, RESPONSE)
+    first, last = finetuned(target=target, separate_critic=True)
+    assert torch.equal(first.scores, expected) and torch.equal(first.critic, expected)
+    assert torch.equal(last.scores, expected) and not torch.equal(last.critic, expected)   # learns
+
+
+def test_d40_the_script_trains_the_policy_and_neither_reference_nor_reward(finetuned):
+    first, last = finetuned()
+    before, after = first.outputs[0][0], last.outputs[0][0]   # log-probabilities
+    assert not torch.equal(before, after)
+    assert torch.equal(first.reference(QUERY, RESPONSE)[0], before)   # its temperature, too
+    assert not any(p.requires_grad for p in first.reference.parameters())
+    assert not first.scores.requires_grad
+    [group] = first.optimizer.param_groups
+    assert list(map(id, group["params"])) == list(map(id, first.policy.parameters()))
+
+
+def test_d38_the_script_runs_its_policy_without_dropout(finetuned):
+    for seen in finetuned():
+        for one, other in zip(*seen.outputs):
+            assert torch.equal(one, other)
+
+
+def test_d35_d36_the_script_s_adam_has_eps_1e_5_and_a_rate_that_falls_to_0(finetuned):
+    first, last = finetuned()
+    assert first.optimizer.param_groups[0]["eps"] == 1e-5
+    assert [first.rate, last.rate] == pytest.approx([0.01, 0.005])   # lr (1 - (t - 1) / 2)
+    assert last.optimizer.param_groups[0]["lr"] == 0
+
+
+def test_d32_each_update_of_the_script_has_the_episodes_of_one_rollout(finetuned):
+    assert [seen.episodes for seen in finetuned()] == [8, 8]
+
+
+@pytest.mark.parametrize("adaptive, second", [(True, 0.16), (False, 0.2)])
+def test_d22_the_script_steers_its_kl_coefficient_if_asked(finetuned, adaptive, second):
+    # the first KL is 0: error -0.2, and a horizon of one rollout: 0.2 (1 - 0.2 * 8 / 8)
+    seen = finetuned(kl_coef=0.2, adaptive_kl=adaptive, kl_horizon=8.0)
+    assert [x.config.kl_coef for x in seen] == pytest.approx([0.2, second])
+
+
+# ---------------------------------------------------------------- train_reward.py
+
+def trained(tmp_path, reward, lm_coef, lr):
+    """Trains on "good" against "bad" with train_reward.py's loop; the metrics of the steps."""
+    rows = [Row(str(i), text, (float(text == "good"),)) for i, text in enumerate(["good", "bad"])]
+    comparisons, generator = data.Comparisons(rows, TOKENIZER, 32), torch.Generator().manual_seed(0)
+    groups = comparisons.groups(2, 20, generator)
+    config = train_reward.Config(out=str(tmp_path), lm_coef=lm_coef, lr=lr, longest_prompt=1)
+    train_reward.train(reward, comparisons, groups, {}, config, tmp_path, generator)
+    return [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_d13_what_people_preferred_gets_the_higher_score_and_dropout_is_off_again(tmp_path):
+    reward = RewardModel(language_model(dropout=0.1))
+    steps = trained(tmp_path, reward, lm_coef=0.0, lr=0.02)
+    assert steps[-1]["accuracy/train"] == 1 and steps[-1]["loss/train"] < 0.3
+    query, response = data.tensors([([END], TOKENIZER.encode(x) + [END]) for x in ("good", "bad")])
+    good, bad = reward(query, response).tolist()
+    assert good > bad + 1 and [good, bad] == reward(query, response).tolist()
+
+
+def test_the_language_modelling_loss_stands_beside_the_preferences(tmp_path):
+    reward = RewardModel(language_model())
+    torch.nn.init.zeros_(reward.head.weight)          # no opinion: ln 2 = 0.693147
+    torch.nn.init.zeros_(reward.lm.embedding.weight)   # the head, too: ln 257 = 5.549076 a token
+    first = trained(tmp_path, reward, lm_coef=0.5, lr=0.0)[0]
+    assert first["loss/train"] == pytest.approx(3.467685, abs=1e-5)
+    assert first["loss/reward"] == pytest.approx(0.693147, abs=1e-5)
+
+
+def test_d14_standardized_ratings_have_mean_0_and_population_deviation_1():
+    assert train_reward.standardized(torch.tensor([1.0, 3.0, 5.0, 7.0])).tolist() == pytest.approx(
+        [-1.3416408, -0.4472136, 0.4472136, 1.3416408])   # mean 4, variance 5: 3 / sqrt(5)
+
+
+def test_d16_scores_are_normalized_over_responses_of_the_untouched_pretrained_model(monkeypatch):
+    seen, real = [], train_reward.generate
+
+    def generate(lm, query, *others, **more):
+        seen.append((lm, query, real(lm, query, *others, **more)))
+        return seen[-1][2]
+    monkeypatch.setattr(train_reward, "generate", generate)
+    reward, pretrained = RewardModel(language_model()).eval(), language_model()
+    prompts = data.Prompts(toy(20), TOKENIZER, 1, 4, 32)
+    config = train_reward.Config(normalize_samples=64, response_length=6)
+    train_reward.normalize(reward, pretrained, prompts, config, torch.Generator().manual_seed(0))
+    [(lm, query, response)] = seen
+    scores = reward(query, response)
+    assert lm is pretrained and scores.shape == (64,)
+    assert scores.mean().item() == pytest.approx(0, abs=1e-4)
+    assert scores.std(correction=0).item() == pytest.approx(1, abs=1e-4)
+
+
+# ---------------------------------------------------------------- pretrain.py
+
+def test_the_held_out_loss_of_a_uniform_model_is_the_logarithm_of_its_vocabulary():
+    lm = language_model()
+    torch.nn.init.zeros_(lm.embedding.weight)   # ln 257 = 5.549 a token
+    line = pretrain.held_out_loss(lm, [Row("1", "ab"), Row("2", "cdef", prompt="xy")], TOKENIZER)
+    # 3 and 5 tokens with their ends, 6 characters, 2 words: 8 * 5.549076 / 6, exp(8 * 5.549076 / 2)
+    assert line.startswith("held-out texts: 5.549 nats per token, 7.399 per character, perplexity ")
+    assert math.log(int(line.split()[-3])) == pytest.approx(22.196304, abs=1e-4)
+
+
+def test_pretraining_sees_no_held_out_text_and_measures_without_dropout(folder, monkeypatch):
+    seen, real = {}, data.batches
+
+    def train(texts, vocab_size):
+        seen["texts"] = list(texts)
+        return TOKENIZER
+
+    def batches(examples, *others):
+        seen["examples"] = examples
+        return real(examples, *others)
+
+    def held_out_loss(lm, rows, tokenizer):
+        seen["held out"], seen["dropout"] = rows, lm.training
+        return ""
+    monkeypatch.setattr(pretrain.Tokenizer, "train", train)
+    monkeypatch.setattr(data, "batches", batches)
+    monkeypatch.setattr(pretrain, "held_out_loss", held_out_loss)
+    pretrain.main(pretrain.Config(**SMALL, out=str(folder / "again"), width=8, heads=1, layers=1,
+                                  passes=1, batch_size=64, samples=1))
+    parts = data.split(toy(300))
+    learnt = parts["reward"] + parts["judge"]
+    assert seen["texts"] == [row.text for row in learnt]
+    assert seen["examples"] == data.encode(learnt, TOKENIZER, 128)
+    assert seen["held out"] == parts["prompts"] + parts["test"] and seen["dropout"] is False

@@ -1,0 +1,20 @@
+"""The tests of devices.py, in a process of their own: the device they need stays with torch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_no_stage_mixes_devices_and_all_end_with_the_cpu_s_numbers():
+    done = subprocess.run([sys.executable, "-m", "pytest", "-x", "-q", "--color=no", "-p",
+                           "no:cacheprovider", "tests/robustness/devices.py"],
+                          cwd=ROOT, env=os.environ | {"PYTEST_ADDOPTS": ""},
+                          capture_output=True, text=True)
+    if done.returncode == 5:
+        pytest.skip("this torch cannot pretend to have another device")
+    assert done.returncode == 0, done.stdout + done.stderr

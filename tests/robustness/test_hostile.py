@@ -1,0 +1,283 @@
+"""Files that want to run code, to be unpacked elsewhere, or to be taken for others: refused."""
+
+import ast
+import hashlib
+import io
+import json
+import os
+import pickle
+import re
+import shlex
+import tarfile
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+import finetune_ppo
+import pretrain
+import train_reward
+from minippo import checkpoint, corpora, movies
+from minippo.run.flags import run
+from minippo.run.errors import UserError
+from minippo.tools import generate
+from tests.robustness.world import arguments_of
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = [*ROOT.glob("*.py"), *ROOT.glob("minippo/**/*.py")]
+
+
+# ---------------------------------------------------------------- code in files
+
+class Opens:
+    """Unpickled carelessly, it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+class Calls(Opens):
+    def __reduce__(self):
+        return os.system, (f"touch {shlex.quote(str(self.path))}",)
+
+
+def dumped(write, content):
+    file = io.BytesIO()
+    write(content, file)
+    return file.getvalue()
+
+
+def disguised(content):
+    """torch.save's file with other bytes where its pickle is: the shell is a real one."""
+    shell, file = io.BytesIO(dumped(torch.save, {"x": torch.ones(1)})), io.BytesIO()
+    with zipfile.ZipFile(shell) as old, zipfile.ZipFile(file, "w") as new:
+        for name in old.namelist():
+            pickled = name.endswith("data.pkl")
+            new.writestr(name, pickle.dumps(content, 2) if pickled else old.read(name))
+    return file.getvalue()
+
+
+PAYLOADS = {
+    "pickle": partial(dumped, partial(pickle.dump, protocol=2)),
+    "text_pickle": partial(dumped, partial(pickle.dump, protocol=0)),
+    "torch": partial(dumped, torch.save),
+    "old_torch": partial(dumped, partial(torch.save, _use_new_zipfile_serialization=False)),
+    "disguised": disguised,
+}
+ARMED = [(kind, make) for kind in (Opens, Calls) for make in PAYLOADS.values()]
+
+
+def command(stage, flags):
+    module = {"pretrain": pretrain, "reward": train_reward, "ppo": finetune_ppo}.get(stage)
+    arguments = arguments_of(stage, "new") if module else "--model ppo --device cpu".split()
+    run((module or generate).main, (module or generate).Config, "", arguments + flags.split())
+
+
+READ = [   # every file that a command reads, and a command that reads it
+    ("pretrain/model.pt", "reward", ""), ("reward/model.pt", "ppo", ""),
+    ("ppo/model.pt", "generate", ""), ("stopped/state.pt", "pretrain", "--out stopped --resume"),
+    ("pretrain/config.json", "reward", ""), ("pretrain/tokenizer.json", "reward", ""),
+    ("pretrain/config.json", "pretrain", "--out pretrain --resume"),
+    *((f"data{suffix}", "pretrain", f"--data data{suffix}") for suffix in corpora.READERS),
+    ("cache/" + movies.ARCHIVE, "pretrain", "--data movies"),
+    ("reviews/pos/1.txt", "pretrain", "--data reviews"),
+]
+
+
+@pytest.mark.parametrize("path, stage, flags", READ, ids=[f"{c[0]}_{c[1]}" for c in READ])
+def test_code_hidden_in_a_file_is_not_run(place, monkeypatch, capsys, path, stage, flags):
+    def no_network(folder):
+        raise movies._unfetched("no network")
+    monkeypatch.setattr(movies, "_download", no_network)
+    trace = place / "trace"
+    (place / path).parent.mkdir(parents=True, exist_ok=True)
+    (place / "reviews/neg").mkdir(parents=True, exist_ok=True)
+    for kind, make in ARMED:
+        if path == "data.txt" and make is PAYLOADS["text_pickle"]:
+            continue   # a text indeed: below
+        (place / path).write_bytes(make({"embedding.weight": kind(trace)}))
+        with pytest.raises(SystemExit) as left:
+            command(stage, flags)
+        err = capsys.readouterr().err
+        assert left.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
+        assert not trace.exists()
+
+
+@pytest.mark.parametrize("kind", [Opens, Calls])
+def test_a_pickle_in_letters_is_read_as_the_text_that_it_is(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    content = PAYLOADS["text_pickle"]({"x": kind("trace")})
+    Path("data.txt").write_bytes(content)
+    texts = {row.text for row in corpora.read("data.txt")}
+    assert texts == {line.strip() for line in content.decode("ascii").split("\n")} - {""}
+    assert not Path("trace").exists()
+
+
+@pytest.mark.parametrize("load", [checkpoint.load_lm, checkpoint.load_policy])
+def test_code_hidden_in_a_policy_is_not_run(place, load):
+    for kind, make in ARMED:
+        (place / "ppo/model.pt").write_bytes(make({"lm.embedding.weight": kind(place / "trace")}))
+        with pytest.raises(UserError, match="ppo/model.pt: not a model file, or damaged"):
+            load("ppo")
+    assert not (place / "trace").exists()
+
+
+@pytest.mark.parametrize("kind", [Opens, Calls])
+@pytest.mark.parametrize("make", PAYLOADS.values(), ids=list(PAYLOADS))
+def test_the_code_would_have_run(tmp_path, kind, make):
+    trace = tmp_path / "trace"
+    content = make({"x": kind(trace)})
+    try:
+        torch.load(io.BytesIO(content), weights_only=False)
+    except Exception:   # of a raw pickle it reads what follows the first object, and finds nothing
+        pass
+    assert trace.exists()
+
+
+FORBIDDEN = {"pickle", "marshal", "shelve", "dill", "joblib", "yaml"}
+CALLS = {"eval", "exec", "compile", "__import__", "yaml.load", "numpy.load", "np.load"}
+ENDINGS = {"system", "popen", "extractall", "unpack_archive"}   # whatever stands before the dot
+
+
+def careless(source):
+    """What in a program may run code that it reads, a list."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            found += [name for name in names if name.split(".")[0] in FORBIDDEN]
+        elif isinstance(node, ast.Call):
+            name, given = ast.unparse(node.func), [ast.unparse(k) for k in node.keywords]
+            if name in CALLS or name.split(".")[-1] in ENDINGS:
+                found.append(name)
+            if name.endswith("torch.load") and "weights_only=True" not in given:
+                found.append("torch.load without weights_only=True")
+            if "shell=True" in given:
+                found.append("shell=True")
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_source_runs_what_it_reads(path):
+    source = path.read_text(encoding="utf-8")
+    assert careless(source) == []
+    assert not re.search(r"\b(import_module|__reduce__|allow_pickle)\b", source) \
+        or path.name == "__main__.py"   # which imports the tool that its own list names
+
+
+@pytest.mark.parametrize("source", [
+    "import pickle", "from pickle import loads", "import os\nos.system('x')", "eval('1')",
+    "torch.load('x')", "torch.load('x', weights_only=False)", "subprocess.run('x', shell=True)",
+    "tar.extractall()", "import yaml\nyaml.load(x)", "import torch as t\nexec('')"])
+def test_what_is_careless_is_found(source):
+    assert careless(source)
+    assert careless("torch.load(path, weights_only=True)\nmodel.eval()\nre.compile('x')") == []
+
+
+# ---------------------------------------------------------------- files that ask for too much
+
+def test_a_compressed_model_that_would_fill_the_memory_is_refused_unread(place):
+    path = place / "pretrain/model.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("archive/data/0", "w") as part:
+            for _ in range(64):
+                part.write(bytes(2**20))   # 64 MiB of zeros in 64 KiB; it could as well be 64 GiB
+    assert path.stat().st_size < 2**17
+    with pytest.raises(UserError, match="model.pt: not a model file, or damaged"):
+        checkpoint.load_lm("pretrain")
+
+
+def test_a_config_that_asks_for_a_huge_model_allocates_none(place, monkeypatch):
+    path = place / "pretrain/config.json"
+    about = json.loads(path.read_text())
+    about["model"] |= {"width": 2**13, "layers": 9}   # 12 layers width^2: 7.2e9 weights
+    path.write_text(json.dumps(about))
+    with pytest.raises(UserError, match="config.json: damaged .*2,000,000,000 weights"):
+        checkpoint.load_lm("pretrain")
+    for more in ({"layers": 2, "architecture": "seq2seq"},   # 28 layers width^2: 3.8e9
+                 {"layers": 1, "context": 2**18}):            # 0.8e9 and context x width: 2.1e9
+        path.write_text(json.dumps(about | {"model": about["model"] | more}))
+        with pytest.raises(UserError, match="config.json: damaged .*2,000,000,000 weights"):
+            checkpoint.load_lm("pretrain")
+    about["model"] |= {"layers": 2}   # 1.6e9, 6.4 GB
+    path.write_text(json.dumps(about))
+    made = []
+    monkeypatch.setattr(torch.nn.init, "normal_", lambda x, **rest: made.append(x.device.type))
+    with pytest.raises(UserError, match="model.pt does not fit config.json"):
+        checkpoint.load_lm("pretrain")
+    assert made and set(made) == {"meta"}   # shapes, no memory
+
+
+# ---------------------------------------------------------------- the archive of the default data
+
+def member(name, data=b"", kind=tarfile.REGTYPE, link=""):
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.type, entry.linkname = len(data), kind, link
+    return entry, data
+
+
+def tar(*members):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for entry, data in members:
+            archive.addfile(entry, io.BytesIO(data))
+    return stream.getvalue()
+
+
+TEXTS = member(movies.SNIPPETS + "GroundTruth.txt", b"1\t0.5\tA gem indeed.")
+VOTES = member(movies.SNIPPETS + "anonDataRatings.txt", b"1\t0.5\t0.5\t[1, 0]")
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """A function: an archive of these members lies in the cache, and its hash is the right one."""
+    def make(*members):
+        content = tar(*members)
+        monkeypatch.setattr(movies, "SHA256", hashlib.sha256(content).hexdigest())
+        (tmp_path / "cache").mkdir()
+        (tmp_path / "cache" / movies.ARCHIVE).write_bytes(content)
+        return tmp_path / "cache"
+    monkeypatch.chdir(tmp_path)
+    return make
+
+
+def test_members_with_paths_elsewhere_links_and_devices_are_not_unpacked(cached, tmp_path):
+    (tmp_path / "secret").write_text("1\t0.5\tsecret")
+    strange = [member(str(tmp_path / "trace"), b"absolute"), member("../trace", b"above"),
+               member("link", kind=tarfile.SYMTYPE, link=str(tmp_path)),
+               member("link/trace", b"through a link"),
+               member("hard", kind=tarfile.LNKTYPE, link=str(tmp_path / "secret")),
+               member("null", kind=tarfile.CHRTYPE), member("pipe", kind=tarfile.FIFOTYPE)]
+    cache = cached(*strange, member(movies.INNER, tar(*strange, TEXTS, VOTES)))
+    assert [row.text for row in corpora.read("movies", cache)] == ["a gem indeed."]
+    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert files == ["cache", "cache/" + movies.ARCHIVE, "secret"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE,
+                                  tarfile.FIFOTYPE, tarfile.DIRTYPE])
+def test_a_link_or_device_in_the_place_of_a_file_is_not_followed(cached, tmp_path, kind):
+    (tmp_path / "secret").write_bytes(TEXTS[1])
+    disguise = member(TEXTS[0].name, kind=kind, link=str(tmp_path / "secret"))
+    cache = cached(member(movies.INNER, tar(disguise, VOTES)))
+    with pytest.raises(UserError, match="has no file .*GroundTruth.txt"):
+        corpora.read("movies", cache)
+
+
+def test_an_archive_is_not_opened_before_its_hash_is_right(tmp_path, monkeypatch):
+    content = tar(member(movies.INNER, tar(TEXTS, VOTES)))
+
+    def download(folder):
+        (folder / movies.ARCHIVE).write_bytes(content)
+
+    def opened(*what, **how):
+        raise AssertionError("opened")
+    monkeypatch.setattr(movies, "_download", download)
+    monkeypatch.setattr(movies.tarfile, "open", opened)
+    with pytest.raises(UserError, match="wrong sha256"):
+        corpora.read("movies", tmp_path)
