@@ -36,8 +36,7 @@ class Config(PPOConfig, StageConfig):
     iterations: int = option(60, "rollouts, each followed by an update", low=1)
     rollout_size: int = option(256, "responses per iteration", low=2)
     lr: float = option(1e-4, "learning rate, falling to 0; 1e-5 (large models) to 1e-3", low=0)
-    kl_target: float = option(0.0, "steer --kl-coef so that KL comes to so many nats per response; 0 = off: "
-                                   "it stays as it is", low=0)
+    kl_target: float = option(0.0, "steer --kl-coef until KL is so many nats per response; 0 = off", low=0)
     kl_horizon: float = option(10_000.0, "responses in which --kl-target moves --kl-coef by a fifth at most",
                                low=1)
 
@@ -93,13 +92,7 @@ def main(config):
 
 def load(config, run):
     """The policy, made of the pretrained model, the frozen reward model, and their Tokenizer."""
-    lm, tokenizer = checkpoint.load_lm(config.model)
-    reward_model, its_tokenizer = checkpoint.load_reward(config.reward)
-    again = "run train_reward.py --model on the same folder"
-    if its_tokenizer.bpe.to_str() != tokenizer.bpe.to_str():
-        raise UserError(f"{config.reward} was trained with another tokenizer than {config.model}; {again}")
-    if reward_model.lm.config.context < lm.config.context:
-        raise UserError(f"{config.reward} has a smaller context than {config.model}; {again}")
+    lm, reward_model, tokenizer = checkpoint.load_both(config.model, config.reward)
     lm.bf16 = reward_model.lm.bf16 = run.bf16
     critic = critic_from(reward_model, SIGNS[config.target]) if config.separate_critic else None
     policy = ActorCritic(lm, critic, config.temperature).to(run.device)

@@ -31,8 +31,7 @@ def split(rows):
     """Rows by part, a dict with the keys of SHARES. A row's part depends on its id alone."""
     parts = {name: [] for name in SHARES}
     for row in rows:
-        digest = hashlib.sha256(row.id.encode()).digest()
-        place = int.from_bytes(digest[:8], "big") / 2**64
+        place = int.from_bytes(hashlib.sha256(row.id.encode()).digest()[:8], "big") / 2**64
         for name, share in SHARES.items():
             place -= share
             if place < 0:
@@ -80,10 +79,7 @@ def random_cut(longest, generator):
 
 
 def batches(examples, size, passes, generator):
-    """`passes` times over all examples in random batches of similar length (less padding).
-
-    Returns  a list of lists of indices
-    """
+    """`passes` times over all examples, in random batches (lists of indices) of similar length."""
     found = []
     for _ in range(passes):
         groups = []
@@ -103,8 +99,6 @@ class Prompts:
     """
 
     def __init__(self, rows, tokenizer, shortest, longest, room):
-        if shortest > longest:
-            raise ValueError(f"a shortest prompt of {shortest} tokens and a longest of {longest}")
         if room < 2 + shortest:
             raise DataError(f"the response leaves no room for a prompt in the model's context (it needs "
                             f"{2 + shortest} tokens): shorten it, or pretrain with a larger context")
@@ -126,10 +120,9 @@ class Prompts:
 class Comparisons:
     """Who was preferred to whom: pairs derived from ratings, or pairs that people compared.
 
-    Rated rows: every text of a group gets ONE vote drawn from its raters, and all untied pairs of
-    the group count (all comparisons of a group as one batch: Ouyang et al. 2022, section 3.5).
-    No rater compared two texts here. Rows with `rejected`: the pairs as given, if what fits into
-    the room differs.
+    Rated rows: every text of a group gets ONE vote drawn from its raters, and all untied pairs of the group
+    count (as one batch: Ouyang et al. 2022, section 3.5). No rater compared two texts here.
+    Rows with `rejected`: the pairs as given, if what fits into the room differs.
     """
 
     def __init__(self, rows, tokenizer, room):
@@ -156,18 +149,16 @@ class Comparisons:
         """
         found = []
         for _ in range(passes):
-            if self.given:
-                order = torch.randperm(len(self.given), generator=generator)
-                for part in order.split(max(1, size // 2)):
-                    both, first = torch.cat([part, part + len(self.given)]), torch.arange(len(part))
-                    found.append((both, first, first + len(part)))
-            else:
-                order = torch.randperm(len(self.rated), generator=generator)
-                for part in order.split(size):
-                    votes = self.one_vote(part, generator)
-                    chosen, rejected = (votes[:, None] > votes).nonzero().unbind(1)
-                    if len(chosen):
-                        found.append((part, chosen, rejected))
+            order = torch.randperm(len(self.given or self.rated), generator=generator)
+            for part in order.split(max(1, size // 2) if self.given else size):
+                if self.given:
+                    first = torch.arange(len(part))
+                    found.append((torch.cat([part, part + len(self.given)]), first, first + len(part)))
+                    continue
+                votes = self.one_vote(part, generator)
+                chosen, rejected = (votes[:, None] > votes).nonzero().unbind(1)
+                if len(chosen):
+                    found.append((part, chosen, rejected))
         if not found:
             raise DataError(ALL_EQUAL)
         return found

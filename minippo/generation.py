@@ -12,15 +12,13 @@ def generate(lm, query, length, temperature=1.0, top_k=0, top_p=1.0, generator=N
     """Sample one response per query, token by token, until the end token or the limit.
 
     query         (B, Q), PAD on the left
-    length        at most this many tokens
     temperature   divides the logits; top_k = 0, top_p = 1: these filters are off, as PPO needs them
     generator     a CPU generator, whatever the model runs on: the same draws everywhere
     Returns       response (B, <= length): PAD after the end token; no end token = cut off
     Raises        ValueError for a temperature <= 0, top_k < 0 or top_p outside (0, 1]
     """
     if temperature <= 0 or top_k < 0 or not 0 < top_p <= 1:
-        raise ValueError(f"temperature {temperature} must be > 0, top_k {top_k} >= 0 "
-                         f"and top_p {top_p} in (0, 1]")
+        raise ValueError(f"temperature {temperature} > 0, top_k {top_k} >= 0, 0 < top_p {top_p} <= 1")
     with lm.autocast():  # entered once: all steps share bfloat16 copies of trainable weights
         tokens, encoded = lm.context(query)
         cache = KVCache(lm.config, len(query), tokens.shape[1] + length, query.device)
@@ -47,8 +45,7 @@ def sample(logits, generator=None):
     check_finite("sampling: ", probabilities=total)
     draw = torch.rand(len(logits), 1, generator=generator).to(logits.device) * total
     draw = torch.minimum(draw, torch.nextafter(total, torch.zeros_like(total)))   # never the total
-    token = torch.searchsorted(cumulative, draw, right=True)
-    return token.squeeze(-1)
+    return torch.searchsorted(cumulative, draw, right=True).squeeze(-1)
 
 
 def filtered(logits, top_k=0, top_p=1.0):

@@ -78,10 +78,9 @@ class PPOMemory:
                                       left=name == "query") for name, tensors in parts.items()})
 
     def minibatches(self, size, generator=None):
-        """One epoch: every episode once, in a fresh random order, as Rollouts of `size` episodes.
+        """One epoch: every episode once, in a fresh random order, `size` at a time (the last: the rest).
 
-        The last may be smaller. generator: a CPU generator.
-        Raises   ValueError if size < 1 or the memory is empty
+        generator   on the CPU. ValueError if size < 1 or the memory is empty
         """
         if size < 1:
             raise ValueError(f"a minibatch of {size} episodes")
@@ -113,10 +112,10 @@ def in_microbatches(model, query, response, size):
     Raises   ValueError if an output has another shape than the responses it is for
     """
     mask, parts = response != PAD, []
-    for rows in microbatches(mask, size):
+    order = microbatches(mask, size)
+    for rows in order:
         tokens = response[rows, :longest(mask[rows])]
         parts.append(model(query[rows], tokens))
         for output in parts[-1]:
             same_shape(output=output, tokens=tokens)
-    back = torch.cat(microbatches(mask, size)).argsort()   # to the order of the responses
-    return [stack(outputs, response.shape[1])[back] for outputs in zip(*parts)]
+    return [stack(outputs, response.shape[1])[torch.cat(order).argsort()] for outputs in zip(*parts)]

@@ -14,8 +14,8 @@ class ActorCritic(nn.Module):
     lm            the actor
     critic        None: a value head on the actor's own states, starting at 0.
                   A RewardModel: its score of every prefix is the value
-    temperature   divides the logits, in sampling and in every log-probability: the policy trained
-                  is the one sampled; ValueError unless it is from 0.01 to 1e9
+    temperature   divides the logits, in sampling and in every log-probability: the policy trained is the
+                  one sampled; ValueError unless it is from 0.01 to 1e9
     """
 
     def __init__(self, lm, critic=None, temperature=1.0):

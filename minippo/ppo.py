@@ -253,9 +253,8 @@ class AdaptiveKL:
 
     def update(self, kl, episodes):
         """Take in the mean KL of so many episodes; returns the new coefficient."""
-        if self.target:
-            error = min(max(kl / self.target - 1, -0.2), 0.2)
-            self.kl_coef *= 1 + error * episodes / self.horizon
+        error = min(max(kl / self.target - 1, -0.2), 0.2) if self.target else 0
+        self.kl_coef *= 1 + error * episodes / self.horizon
         return self.kl_coef
 
 

@@ -10,8 +10,7 @@ from minippo.tokens import PAD, same_shape
 class RewardModel(nn.Module):
     """A language model whose state at the end of the response is read by a linear head.
 
-    The head starts at N(0, 1/sqrt(D + 1)), bias 0 (Stiennon et al. 2020). Gain and shift are set
-    once, after training.
+    The head starts at N(0, 1/sqrt(D + 1)), bias 0 (Stiennon et al. 2020); gain and shift are set at the end.
     """
 
     def __init__(self, lm):
@@ -24,10 +23,7 @@ class RewardModel(nn.Module):
         self.register_buffer("shift", torch.zeros(()))
 
     def forward(self, query, response):
-        """Scores (B,) of the responses: the score of the last prefix, wherever padding puts that.
-
-        query (B, Q) padded on the left, response (B, R) padded on the right
-        """
+        """Scores (B,) of responses (B, R) to queries (B, Q), read where each response ends."""
         return self.read(self.lm.states(query, response), response)
 
     def read(self, states, response):

@@ -7,9 +7,8 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from minippo.tokens import PAD
 
-END = "<|endoftext|>"   # GPT-2's only special token: it begins and ends every text
-FILE = "tokenizer.json"   # the format of the `tokenizers` library
-PIECE = 1000            # characters: the time to learn from one word grows with its length squared
+END = "<|endoftext|>"  # GPT-2's only special token: it begins and ends every text
+PIECE = 1000           # characters: the time to learn from one word grows with its length squared
 
 
 class Tokenizer:
@@ -65,12 +64,12 @@ class Tokenizer:
 
     def save(self, folder):
         """Write tokenizer.json, the format of the `tokenizers` library."""
-        (Path(folder) / FILE).write_text(self.bpe.to_str(), encoding="utf-8")
+        (Path(folder) / "tokenizer.json").write_text(self.bpe.to_str(), encoding="utf-8")
 
     @classmethod
     def load(cls, folder):
         """Read what `save` wrote. OSError if it cannot be read, ValueError if it is no such file."""
-        text = (Path(folder) / FILE).read_text(encoding="utf-8")
+        text = (Path(folder) / "tokenizer.json").read_text(encoding="utf-8")
         try:
             return cls(tokenizers.Tokenizer.from_str(text))
         except Exception as error:  # the library raises plain Exception

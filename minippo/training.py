@@ -8,11 +8,9 @@ from minippo.tokens import PAD
 
 
 def cross_entropy(lm, states, response):
-    """Nats per real token of the responses, a scalar.
+    """Nats per real token of the responses, a scalar. states (B, R + 1, D) of `lm.states`; response (B, R)
 
-    Only those go through the head, some at a time: their logits are what takes memory and time.
-
-    states    (B, R + 1, D) of `lm.states`; response (B, R)
+    Only real tokens go through the head, some at a time: their logits are what takes memory and time.
     """
     pad = (response == PAD).flatten()
     real = len(pad) - int(pad.sum())
@@ -54,8 +52,7 @@ def clip_gradients(model, max_norm, where="", **losses):
     Raises   NonFiniteError naming the first of the losses, then of the gradients, that is not finite
     """
     check_finite(where, **losses)
-    gradients = {f"gradient of {name}": p.grad for name, p in model.named_parameters()
-                 if p.grad is not None}
+    gradients = {f"gradient of {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
     norm = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
     if not norm.isfinite():
         check_finite(where, **gradients)

@@ -1,12 +1,10 @@
-"""A language model p(response | query). Two architectures, which differ in what `context(query)` gives.
+"""A language model p(response | query). Two architectures, which differ in `context(query)` and its modules.
 
-R tokens, R + 1 states: state t has seen the query and `response[:, :t]`. Column t of
-`states[:, :-1]` therefore predicts column t of the response, and nobody outside this file ever
-shifts by one.
+R tokens, R + 1 states: state t has seen the query and `response[:, :t]`. Column t of `states[:, :-1]`
+therefore predicts column t of the response, and nobody outside this file ever shifts by one.
 
-Shapes: B batch, Q query length, R response length, T tokens in, S tokens attended to,
-D width, H heads, V vocabulary. Inside attention, queries, keys and values are attention's own;
-`query` is what a response answers. `config.context` is how many tokens a context has room for.
+Shapes: B batch, Q query length, R response length, T tokens in, S tokens attended to, D width, H heads,
+V vocabulary. `query` is what a response answers; attention's own queries stay inside Attention.
 """
 
 import contextlib
@@ -27,7 +25,7 @@ class TransformerConfig:
     width: int = 256
     heads: int = 8
     layers: int = 4                 # of the decoder, and as many again in a Seq2Seq's encoder
-    context: int = 128              # positions: the longest query + response
+    context: int = 128              # how long a context may be: tokens of query + response
     dropout: float = 0.0
 
     def __post_init__(self):
@@ -47,14 +45,12 @@ def build(config):
 
 
 class LanguageModel(nn.Module):
-    """What both architectures share: everything but what the response follows and attends to.
-
-    Weights and residual stream are float32; with `bf16 = True` the matrix products are bfloat16.
-    """
+    """What both architectures share: everything but what the response follows and attends to."""
 
     def __init__(self, config):
         super().__init__()
-        self.config, self.end, self.bf16 = config, config.end, False
+        self.config, self.end = config, config.end
+        self.bf16 = False   # True: matrix products in bfloat16, weights and residual stream still float32
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Embedding(config.context, config.width)
         cross = config.architecture == "seq2seq"
@@ -63,11 +59,7 @@ class LanguageModel(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def context(self, query):
-        """What the response follows, and what it may attend to besides.
-
-        query    (B, Q), PAD on the left
-        Returns  prefix (B, P) of the response; encoded, None or what `decode` cross-attends to
-        """
+        """Of a query (B, Q): what the response follows (B, P), and what it attends to besides, or None."""
         raise NotImplementedError
 
     def decode(self, tokens, encoded=None, cache=None):
@@ -91,14 +83,13 @@ class LanguageModel(nn.Module):
 
     def check_length(self, real):
         """ValueError if a row of the mask (B, S) has more tokens than there are positions."""
-        context = self.config.context
-        if real.shape[1] > context and (longest := int(real.sum(1).max())) > context:
-            raise ValueError(f"{longest} tokens do not fit into the context of {context}")
+        most = self.config.context
+        if real.shape[1] > most and (longest := int(real.sum(1).max())) > most:
+            raise ValueError(f"{longest} tokens do not fit into the context of {most}")
 
     def embed(self, tokens, count):
         """Embeddings of tokens (B, T) and positions; count (B, T) real ones so far, itself too."""
-        x = self.embedding(tokens.clamp(min=0)) + self.positions((count - 1).clamp(min=0))
-        return self.dropout(x)
+        return self.dropout(self.embedding(tokens.clamp(min=0)) + self.positions((count - 1).clamp(min=0)))
 
     def states(self, query, response):
         """The trajectory: state t has seen the query and response[:, :t].
@@ -248,15 +239,11 @@ def initialize(module):
 
 
 class KVCache:
-    """Keys and values of the tokens decoded so far; an argument of `decode`, no state of a model.
-
-    length   tokens it has room for: prefix and response
-    """
+    """Keys and values of up to `length` tokens decoded so far; an argument of `decode`, no state."""
 
     def __init__(self, config, batch, length, device=None):
         self.layers = [LayerCache(length) for _ in range(config.layers)]
-        self.real = torch.zeros(batch, length, dtype=torch.bool, device=device)
-        self.used = 0
+        self.real, self.used = torch.zeros(batch, length, dtype=torch.bool, device=device), 0
 
     def real_so_far(self, tokens):
         """Note which of the new tokens (B, T) are real; (B, S) for all so far."""

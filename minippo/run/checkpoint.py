@@ -71,6 +71,18 @@ def load_reward(folder):
     return _load(folder, lambda about: RewardModel(_lm(about["model"])), "reward")
 
 
+def load_both(model, reward):
+    """The language model in one folder, the RewardModel in another, and the Tokenizer of both."""
+    lm, tokenizer = load_lm(model)
+    reward_model, its_tokenizer = load_reward(reward)
+    again = "run train_reward.py --model on the same folder"
+    if its_tokenizer.bpe.to_str() != tokenizer.bpe.to_str():
+        raise UserError(f"{reward} was trained with another tokenizer than {model}; {again}")
+    if reward_model.lm.config.context < lm.config.context:
+        raise UserError(f"{reward} has a smaller context than {model}; {again}")
+    return lm, reward_model, tokenizer
+
+
 def load_policy(folder):
     """The ActorCritic in a folder of finetune_ppo.py, critic included, and its Tokenizer."""
     def make(about):
