@@ -14,12 +14,13 @@ from pathlib import Path
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from minippo.run.flags import option, run
-from minippo.run.errors import UserError
 from minippo.generation import generate
 from minippo.memory import PPOMemory
 from minippo.policy import ActorCritic, frozen
 from minippo.ppo import AdaptiveKL, PPOConfig, collect, gae, kl_estimates, ppo_loss, update, whiten
+from minippo.run.errors import UserError
+from minippo.run.exits import launch
+from minippo.run.flags import option
 from minippo.tokens import PAD, pad_left, pad_right
 from minippo.transformer import Decoder, TransformerConfig
 
@@ -40,7 +41,7 @@ EPISODES, VOCABULARY, WIDTH, HEADS, LAYERS, CONTEXT = 16, 50, 32, 4, 2, 32
 END = 0
 LR, EPS, KL_COEF = 1e-3, 1e-5, 0.2
 OURS = PPOConfig(kl_coef=KL_COEF, minibatch_size=EPISODES, microbatch_size=EPISODES, epochs=1,
-                 max_grad_norm=0.0, missing_end_penalty=0.0)
+                 max_grad_norm=0.0, missing_end_score=0.0)
 
 
 @dataclass
@@ -362,4 +363,4 @@ def main(config):
 
 
 if __name__ == "__main__":
-    run(main, Config, __doc__)
+    launch(main, Config, __doc__)

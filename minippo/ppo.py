@@ -1,10 +1,10 @@
 """Proximal policy optimisation of a language model: the algorithm, then its formulas.
 
 A row is a response, a column one of its tokens: an action. Every (B, R) tensor is 0 at PAD. Policy,
-reference and score are anything with the right call. Three names for what looks alike:
+reference and score are anything with the right call. Three names that are easy to mix up:
 
-    scores    (B,)    what the reward model says of whole responses
-    paid      (B,)    what PPO gives for them: the score, or a fixed number if the response was cut off
+    scores    (B,)    of whole responses, from the reward model
+    paid      (B,)    what PPO gives for a response: its score, or a fixed number if it was cut off
     rewards   (B, R)  of the tokens: each pays for its KL, and the last one gets what was paid
 """
 
@@ -50,9 +50,10 @@ def collect(policy, reference, score, query, config, generator=None):
     # 1. Sample from the very distribution that is trained: no top-k, nothing greedy.
     response = policy.generate(query, config.response_length, generator)
     mask, ended = response != PAD, (response == policy.end).any(1)
-    # 2. Judge. The old log-probs come from a second forward pass, as the update's new ones will: the
-    #    first ratio is then 1, whatever a cache, padding or dropout would have changed in sampling.
-    #    It does not show what is wrong in sampling alone, like a temperature forgotten there.
+    # 2. Judge. The old log-probs cost a second forward pass, computed as the update computes the new
+    #    ones: so the first ratio is 1. This guards against what differs between two passes (cache,
+    #    padding, dropout), and not against what is wrong in sampling alone: there, a forgotten
+    #    temperature cancels out.
     logprobs, values, entropy = in_microbatches(policy, query, response, config.microbatch_size)
     reference_logprobs = in_microbatches(reference, query, response, config.microbatch_size)[0]
     scores = torch.as_tensor(score(query, response), dtype=logprobs.dtype, device=query.device)
@@ -134,8 +135,7 @@ def ppo_loss(policy, batch, config):
         "ppo/loss/policy": loss_policy.detach(),
         "ppo/loss/value": loss_value.detach(),
         "ppo/loss/total": loss.detach(),
-        "ppo/policy/entropy": mean_entropy.detach(),
-        "ppo/policy/clipfrac": clip_fraction,
+        "ppo/policy/entropy": mean_entropy.detach(), "ppo/policy/clipfrac": clip_fraction,
         "ppo/policy/approxkl": masked_mean(log_ratio.square(), mask) / 2,
         "ppo/policy/ratio": masked_mean(log_ratio.exp(), mask),
     }
@@ -148,7 +148,7 @@ def limit_gradients(policy, stats, config, where):
     stopped = 0 < 1.5 * config.early_stop_kl < stats["ppo/policy/approxkl"]
     norm = 0.0 if skipped else clip_gradients(policy, config.max_grad_norm, where, **stats)
     if skipped or stopped:
-        policy.zero_grad(set_to_none=True)
+        policy.zero_grad()
     stats |= {"ppo/grad_norm": norm, "ppo/early_stops": float(stopped), "ppo/skipped": float(skipped)}
 
 

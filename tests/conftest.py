@@ -1,5 +1,6 @@
 """What the tests share: small models of both architectures, one thread, a Ctrl-C that works."""
 
+import json
 import shutil
 import signal
 
@@ -36,6 +37,29 @@ def query():
 def response():
     """Three responses, (3, 4): ended, cut off by the limit, ended at once."""
     return pad_right([[1, 2, 0], [9, 8, 7, 6], [0]])
+
+
+@pytest.fixture
+def reward_stage(tmp_path, monkeypatch):
+    """Runs train_reward.py in process, up to the normalizing: on these rows and nothing else, from this
+    language model. Returns the reward model it trained, and the metrics of its steps, dicts."""
+    import train_reward
+    from minippo.run import checkpoint, stage
+
+    def run(rows, lm, tokenizer, **flags):
+        parts = {"reward": rows, "judge": [], "prompts": rows, "test": []}
+        trained = []
+        monkeypatch.setattr(stage, "read", lambda name: rows)
+        monkeypatch.setattr(stage.data, "split", lambda rows: parts)
+        monkeypatch.setattr(train_reward, "normalize", lambda model, *others: trained.append(model))
+        common = {"device": "cpu", "precision": "fp32", "model": str(tmp_path / "pretrained"),
+                  "response_length": 4, "longest_prompt": 1}
+        config = train_reward.Config(**common | {"out": str(tmp_path / "reward")} | flags)
+        checkpoint.save(tmp_path / "pretrained", "pretrain", lm, tokenizer, config)
+        train_reward.main(config)
+        record = (tmp_path / "reward/metrics.jsonl").read_text(encoding="utf-8")
+        return trained[0], [json.loads(line) for line in record.splitlines()]
+    return run
 
 
 @pytest.fixture(scope="module")

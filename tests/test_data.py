@@ -5,11 +5,12 @@ from collections import Counter
 import pytest
 import torch
 
-from minippo.data import SHARES, Comparisons, Prompts, batches, encode, random_cut, split, tensors
-from minippo.run.errors import UserError
 from minippo.corpora.rows import Row, fingerprint
+from minippo.data import (SHARES, Comparisons, DataError, Prompts, batches, encode, random_cut, split,
+                          tensors)
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD
+from minippo.tools.calibration import fresh_pairs
 
 TOKENIZER = Tokenizer.train(["no merges: each byte is a token"], 257)
 END = TOKENIZER.end
@@ -50,7 +51,7 @@ def test_a_row_s_part_depends_on_its_id_alone():
 
 
 def test_too_few_rows_for_all_parts_is_a_user_s_error():
-    with pytest.raises(UserError, match="3 usable rows, too few"):
+    with pytest.raises(DataError, match="3 usable rows, too few"):
         split(ROWS[:3])
 
 
@@ -68,7 +69,7 @@ def test_an_example_is_end_and_prompt_then_text_and_end():
 def test_what_does_not_fit_is_cut_off_at_the_end_with_its_end_token():
     (query, response), = encode([Row("1", "abcdef", prompt="xy")], TOKENIZER, 8)
     assert len(query) == 3 and text(response) == "abcde" and END not in response
-    with pytest.raises(UserError, match="the prompt 'aaaaaaa' has 8 tokens"):
+    with pytest.raises(DataError, match="the prompt 'aaaaaaa' has 8 tokens"):
         encode([Row("1", "abcdef", prompt="a" * 7)], TOKENIZER, 8)
 
 
@@ -152,9 +153,10 @@ def test_d15_every_text_is_in_one_group_per_pass():
 
 def test_fresh_pairs_have_no_ties_and_the_higher_vote_is_chosen():
     comparisons = Comparisons(rated([1], [1], [2], [3]), TOKENIZER, 32)
-    chosen, rejected = comparisons.fresh_pairs(4000, seeded())
+    chosen, rejected, votes = fresh_pairs(comparisons, 4000, seeded())
     ratings = comparisons.ratings()
     assert ratings.tolist() == [1, 1, 2, 3] and (ratings[chosen] > ratings[rejected]).all()
+    assert torch.equal(votes, torch.stack([ratings[chosen], ratings[rejected]]))   # one rater each
     # 16 equally likely pairs, of which 4 are of one text and 2 of two equal ones
     assert abs(len(chosen) - 2500) < 130
     assert set(zip(chosen.tolist(), rejected.tolist())) == {(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)}
@@ -165,7 +167,9 @@ def test_one_rater_at_a_time_votes_so_that_pairs_disagree_as_people_do():
     groups = comparisons.groups(2, 3000, seeded())
     share = sum(int(texts[chosen]) == 0 for texts, chosen, _ in groups) / 3000
     assert share == pytest.approx(2 / 3, abs=0.04)
-    chosen, _ = comparisons.fresh_pairs(6000, seeded())
+    chosen, _, votes = fresh_pairs(comparisons, 6000, seeded())
+    first = [{0: (4.0, 3.0), 1: (3.0, 0.0)}[i] for i in chosen.tolist()]   # what was drawn of each
+    assert list(zip(*votes.tolist())) == first
     assert (chosen == 0).float().mean().item() == pytest.approx(2 / 3, abs=0.04)
     assert comparisons.ratings().tolist() == pytest.approx([8 / 3, 3])
 
@@ -173,7 +177,7 @@ def test_one_rater_at_a_time_votes_so_that_pairs_disagree_as_people_do():
 def test_given_pairs_that_are_equal_within_the_context_are_left_out():
     rows = [Row("1", "aaaaaab", rejected="aaaaaac"), Row("2", "ab", rejected="ac")]
     assert Comparisons(rows, TOKENIZER, 7).texts == ["ab", "ac"]   # END and six letters fit
-    with pytest.raises(UserError, match="chosen and rejected that differ in what fits"):
+    with pytest.raises(DataError, match="chosen and rejected that differ in what fits"):
         Comparisons(rows[:1], TOKENIZER, 7)
 
 
@@ -184,15 +188,16 @@ def test_given_pairs_are_kept_as_people_chose():
              for texts, chosen, rejected in comparisons.groups(4, 1, seeded())
              for a, b in zip(chosen, rejected)]
     assert sorted(found) == [(f"good {i}", f"bad {i}") for i in range(7)]
-    chosen, rejected = comparisons.fresh_pairs(50, seeded())
+    chosen, rejected, votes = fresh_pairs(comparisons, 50, seeded())
+    assert votes is None
     for a, b in zip(chosen.tolist(), rejected.tolist()):
         (query, good), (same_query, bad) = comparisons.examples[a], comparisons.examples[b]
         assert (text(query), text(good)) == (f"{a}:", f"good {a}")
         assert (text(same_query), text(bad)) == (f"{a}:", f"bad {a}")
-    with pytest.raises(UserError, match="--loss pairwise"):
+    with pytest.raises(DataError, match="use the pairwise loss"):
         comparisons.ratings()
 
 
 def test_no_preferences_are_a_user_s_error():
-    with pytest.raises(UserError, match="no preferences"):
+    with pytest.raises(DataError, match="no preferences"):
         Comparisons([Row("1", "a"), Row("2", "b")], TOKENIZER, 32)

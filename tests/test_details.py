@@ -14,12 +14,11 @@ import torch
 
 import finetune_ppo
 import train_reward
-from minippo.data import Comparisons
+from minippo.corpora.rows import Row
 from minippo.generation import generate
 from minippo.policy import ActorCritic
 from minippo.ppo import PPOConfig, kl_estimates
 from minippo.reward import RewardModel
-from minippo.corpora.rows import Row
 from minippo.tokenizer import Tokenizer
 from minippo.tools.calibration import accuracy, expected_calibration_error
 from minippo.transformer import TransformerConfig, build
@@ -37,13 +36,14 @@ def ledger():
 
 
 def named_tests(text):
-    """Names as pytest has them, such as tests/test_ppo.py::test_d30_entropy_of_a_categorical."""
-    return re.findall(r"`(tests/test_\w+\.py::test_\w+)`", text)
+    """Names as pytest has them, such as tests/run/test_resume.py::test_d42_a_claim."""
+    return re.findall(r"`(tests/(?:\w+/)*test_\w+\.py::test_\w+)`", text)
 
 
 def existing_tests():
-    """The same names of all tests there are, read and not imported."""
-    return [f"tests/{path.name}::{node.name}" for path in sorted((ROOT / "tests").glob("test_*.py"))
+    """The same names of all tests there are, in folders below, too; read and not imported."""
+    return [f"{path.relative_to(ROOT).as_posix()}::{node.name}"
+            for path in sorted((ROOT / "tests").rglob("test_*.py"))
             for node in ast.parse(path.read_text(encoding="utf-8")).body
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
 
@@ -144,7 +144,8 @@ def test_d11_a_head_of_gpt2_s_width_starts_with_a_deviation_of_0_03606():
     assert abs(weights.mean().item()) < 0.0003 and all(head.bias.item() == 0 for head in heads)
 
 
-def test_d15_the_reward_model_takes_one_step_a_group_and_the_rate_ends_at_0(tmp_path, monkeypatch):
+def test_d15_the_reward_model_takes_one_step_a_group_and_the_rate_ends_at_0(
+        reward_stage, monkeypatch):
     rates, step = [], train_reward.step
 
     def watched(model, optimizer, *others, **named):
@@ -153,13 +154,8 @@ def test_d15_the_reward_model_takes_one_step_a_group_and_the_rate_ends_at_0(tmp_
         rates.append(optimizer.param_groups[0]["lr"])   # what a next step would have
         return norm
     monkeypatch.setattr(train_reward, "step", watched)
-    comparisons = Comparisons(rated(*([i] for i in range(8))), TOKENIZER, 32)
-    generator = torch.Generator().manual_seed(0)
-    groups = comparisons.groups(4, 2, generator)   # 8 texts in groups of 4, twice: 4 groups
-    config = train_reward.Config(lr=0.008)
-    (tmp_path / "metrics.jsonl").touch()   # as `start` does
-    train_reward.train(RewardModel(small()), comparisons, groups, {}, config, tmp_path,
-                       generator)
+    # 8 texts in groups of 4, twice: 4 groups
+    reward_stage(rated(*([i] for i in range(8))), small(), TOKENIZER, group_size=4, passes=2, lr=0.008)
     assert rates[::2] == pytest.approx([0.008, 0.006, 0.004, 0.002]) and rates[-1] == 0
 
 

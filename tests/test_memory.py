@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from minippo.memory import PPOMemory, Rollout
+from minippo.memory import PPOMemory, Rollout, in_microbatches
 from minippo.tokens import PAD, pad_left, pad_right
 
 
@@ -57,6 +57,42 @@ def test_indexing_drops_the_columns_in_which_every_chosen_episode_is_padded():
     assert part.values.shape == part.mask.shape == (2, 3)
     assert same(episodes[:1], rollout([1], [1], [3])) and len(episodes[:1]) == 1
     assert same(episodes[:], episodes)
+
+
+def test_a_rollout_says_what_was_scored_beside_what_was_paid():
+    def rows(one, other):
+        return torch.tensor([one, [other, 0.0]])
+    response = pad_right([[5, 0], [6]])   # ended, cut off
+    episodes = Rollout(
+        torch.zeros(2, 1).long(), response, response != PAD, logprobs=rows([-1.0, -2.0], -3.0),
+        reference_logprobs=rows([-1.5, -2.0], -4.0), values=rows([1.0, 2.0], 3.0),
+        rewards=rows([0.5, 1.0], -2.0), advantages=rows([0.0, 0.0], 0.0),
+        returns=rows([2.0, 2.0], 5.0))
+    stats = episodes.describe(
+        scores=torch.tensor([2.0, 4.0]), paid=torch.tensor([2.0, -1.0]),
+        entropy=rows([1.0, 0.5], 2.0), ended=torch.tensor([True, False]))
+    assert stats == pytest.approx({
+        "objective/scores": 3.0, "objective/scores_std": 1.0,
+        "objective/paid": 0.5,             # (2 - 1) / 2
+        "objective/kl": 0.75,              # (0.5 + 1) / 2
+        "objective/entropy": 1.75,         # (1.5 + 2) / 2
+        "objective/rlhf_reward": -0.25,    # (1.5 - 2) / 2
+        "ppo/returns/mean": 3.0, "ppo/val/mean": 2.0,   # 9 / 3, 6 / 3: means over tokens
+        "ppo/val/var_explained": 2 / 3,    # errors 1, 0, 2: variance 2/3; returns 2, 2, 5: 2
+        "tokens/responses_len_mean": 1.5, "tokens/ended": 0.5})
+
+
+def test_microbatches_hold_similar_lengths_and_their_results_come_back_in_order():
+    query, response = torch.tensor([[1], [2], [3]]), pad_right([[7, 7, 7], [8], [9, 9]], length=4)
+    shapes = []
+
+    def model(query, response):
+        shapes.append(tuple(response.shape))
+        return 2 * response.clamp(min=0), query * (response != PAD)
+    doubled, rows = in_microbatches(model, query, response, 2)
+    assert shapes == [(2, 2), (1, 3)]   # the two shortest, and no column of PAD alone
+    assert doubled.tolist() == [[14, 14, 14, 0], [16, 0, 0, 0], [18, 18, 0, 0]]
+    assert rows.tolist() == [[1, 1, 1, 0], [2, 0, 0, 0], [3, 3, 0, 0]]
 
 
 def test_d32_every_episode_comes_once_an_epoch_with_all_its_own_numbers(memory):

@@ -1,11 +1,13 @@
 """The policy's three outputs: against numbers worked out by hand, and at every kind of padding."""
 
 import copy
+import math
+import re
 
 import pytest
 import torch
 
-from minippo.policy import ActorCritic, entropy, frozen, token_logprobs
+from minippo.policy import ActorCritic, at_tokens, entropy_of, frozen, log_softmax
 from minippo.reward import RewardModel
 from minippo.tokens import PAD
 from minippo.transformer import TransformerConfig, build
@@ -32,35 +34,43 @@ def test_log_probabilities_by_hand():
     logits = torch.tensor([[[1., 3., 4.], [1., 3., 4.], [1., 1., 1.]]]).log()
     logits[0, 2] += 100
     expected = torch.tensor([[-2.0794, -0.9808, -1.0986]])   # ln 1/8, ln 3/8, ln 1/3
-    assert torch.allclose(token_logprobs(logits, torch.tensor([[0, 1, 2]])), expected, atol=1e-4)
+    assert torch.allclose(at_tokens(log_softmax(logits), torch.tensor([[0, 1, 2]])), expected, atol=1e-4)
 
 
 def test_d09_the_log_probability_of_pad_is_0_and_has_no_gradient():
     logits = torch.tensor([[[1., 2.], [3., 5.]]], requires_grad=True)
-    logprobs = token_logprobs(logits, torch.tensor([[1, PAD]]))
+    logprobs = at_tokens(log_softmax(logits), torch.tensor([[1, PAD]]))
     logprobs.sum().backward()
     assert logprobs[0, 1] == 0 and (logits.grad[0, 1] == 0).all() and (logits.grad[0, 0] != 0).all()
 
 
 def test_log_probabilities_of_bfloat16_logits_are_float32():
-    logprobs = token_logprobs(torch.zeros(1, 1, 256, dtype=torch.bfloat16), torch.tensor([[7]]))
+    flat = log_softmax(torch.zeros(1, 1, 256, dtype=torch.bfloat16))
+    logprobs = at_tokens(flat, torch.tensor([[7]]))
     assert logprobs.dtype == torch.float32
     assert logprobs.item() == pytest.approx(-5.545177, abs=1e-5)   # -ln 256; in bfloat16 -5.53125
-    flat = torch.zeros(256, dtype=torch.bfloat16)
-    assert entropy(flat).item() == pytest.approx(5.545177, abs=1e-5)
+    assert entropy_of(flat).item() == pytest.approx(5.545177, abs=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (2, 2), (2, 3, 1), (3,)])
 def test_tokens_that_do_not_fit_the_logits_are_refused(shape):
-    with pytest.raises(ValueError, match=r"\(2, 3, 5\)"):
-        token_logprobs(torch.zeros(2, 3, 5), torch.zeros(shape).long())
+    with pytest.raises(ValueError, match=re.escape(f"logprobs (2, 3), tokens {shape}")):
+        at_tokens(torch.zeros(2, 3, 5), torch.zeros(shape).long())
 
 
 def test_entropy_by_hand():
     # 1/2, 1/4, 1/4: ln 2 / 2 + ln 4 / 2 = 1.0397, whatever is added; four equal: ln 4; certainty: 0
-    assert entropy(torch.tensor([2., 1., 1.]).log() + 50).item() == pytest.approx(1.0397, abs=1e-4)
-    assert entropy(torch.zeros(4)).item() == pytest.approx(1.3863, abs=1e-4)
-    assert entropy(torch.tensor([100., 0.])).item() == pytest.approx(0, abs=1e-6)
+    def entropy(*logits):
+        return entropy_of(log_softmax(torch.tensor(logits))).item()
+    assert entropy(math.log(2) + 50, 50.0, 50.0) == pytest.approx(1.0397, abs=1e-4)
+    assert entropy(0.0, 0.0, 0.0, 0.0) == pytest.approx(1.3863, abs=1e-4)
+    assert entropy(100.0, 0.0) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_temperature_divides_the_logits_before_the_softmax():
+    # 9 : 1 at temperature 2 is 3 : 1
+    probabilities = log_softmax(torch.tensor([9.0, 1.0]).log(), 2.0).exp()
+    assert probabilities.tolist() == pytest.approx([0.75, 0.25])
 
 
 # The actor-critic
@@ -184,6 +194,35 @@ def test_d40_a_frozen_copy_takes_no_gradient_and_leaves_the_original_alone(polic
     optimizer.step()
     assert all(torch.equal(x, before[name]) for name, x in still.state_dict().items())
     assert not close(policy(query, response)[0], still(query, response)[0])
+
+
+def test_the_reference_has_the_policy_s_temperature_and_language_model_and_no_critic(
+        lm, query, response):
+    critic = RewardModel(copy.deepcopy(lm))
+    for policy in (ActorCritic(lm, temperature=0.7), ActorCritic(lm, critic, temperature=0.7)):
+        reference = policy.reference()
+        assert reference.temperature == 0.7 and reference.critic is None
+        for x, its in zip(policy(query, response)[::2], reference(query, response)[::2]):
+            assert torch.equal(x, its)   # log-probs and entropy
+        assert (reference(query, response)[1] == 0).all()   # a value head that never learned
+
+
+def test_the_reference_is_frozen_and_the_policy_goes_on_learning(policy, query, response):
+    policy.train()
+    reference = policy.reference()
+    before = [x.clone() for x in reference(query, response)]
+    assert not reference.training and not any(p.requires_grad for p in reference.parameters())
+    assert policy.training and all(p.requires_grad for p in policy.parameters())
+    optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
+    sum(x.sum() for x in policy(query, response)).backward()
+    optimizer.step()
+    assert all(map(torch.equal, reference(query, response), before))
+    assert not close(policy(query, response)[0], before[0])
+
+
+def test_the_reference_is_on_the_device_of_the_policy(lm):
+    reference = ActorCritic(lm).to("meta").reference()   # a device that every machine has
+    assert {x.device.type for x in reference.state_dict().values()} == {"meta"}
 
 
 def test_d41_bfloat16_keeps_the_ratio_near_1_before_any_update(lm, query, response):

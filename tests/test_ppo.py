@@ -1,5 +1,6 @@
 """Collecting and learning: made-up policies whose every number is known, and both architectures."""
 
+import copy
 import inspect
 import math
 from dataclasses import fields, replace
@@ -12,15 +13,15 @@ import torch.nn.functional as F
 
 import finetune_ppo
 from minippo.memory import PPOMemory, Rollout
-from minippo.policy import ActorCritic, entropy, frozen
-from minippo.ppo import PPOConfig, accumulate_gradients, collect, ppo_loss, update
+from minippo.policy import ActorCritic, entropy_of, frozen, log_softmax
+from minippo.ppo import PPOConfig, collect, losses, pay, ppo_loss, update
 from minippo.tokens import PAD, pad_right
 from minippo.transformer import TransformerConfig, build
 
 CONFIG = PPOConfig(
     response_length=4, kl_coef=0.1, gamma=1.0, lam=0.95, clip=0.2, value_clip=0.2, value_coef=0.1,
     entropy_coef=0.0, epochs=1, minibatch_size=4, microbatch_size=4, max_grad_norm=1.0,
-    missing_end_penalty=0.0, target_kl=0.0, max_ratio=0.0)
+    missing_end_score=0.0, early_stop_kl=0.0, max_ratio=0.0)
 QUERY = torch.zeros(2, 1, dtype=torch.long)
 
 
@@ -81,20 +82,48 @@ REFERENCE = Scripted(RESPONSE, [[-1.5, -2.0, 0.0], [-1.0, -2.0, -1.5]],
 
 def judged(config=CONFIG):
     return collect(POLICY, REFERENCE, lambda query, response: torch.tensor([2.0, 3.0]), QUERY,
-                   replace(config, missing_end_penalty=1.0))
+                   replace(config, missing_end_score=-1.0))
 
 
 def test_d08_a_response_without_an_end_scores_minus_the_penalty_whatever_it_says():
     rollout, stats = judged()
     # log pi - log pi_ref = (0.5, 0) and (0, 1, 0.5); scores 2, and -1 in the place of 3
     assert torch.allclose(rollout.rewards, torch.tensor([[-0.05, 2.0, 0.0], [0.0, -0.1, -1.05]]))
-    assert stats["objective/scores"] == 2.5   # as judged, without the penalty
+    assert stats["objective/scores"] == 2.5   # as judged
+    assert stats["objective/paid"] == 0.5     # (2 - 1) / 2
 
 
 def test_d08_without_a_penalty_the_score_stands():
     score = torch.tensor([2.0, 3.0])
-    rollout, _ = collect(POLICY, REFERENCE, lambda query, response: score, QUERY, CONFIG)
+    rollout, stats = collect(POLICY, REFERENCE, lambda query, response: score, QUERY, CONFIG)
     assert torch.allclose(rollout.rewards, torch.tensor([[-0.05, 2.0, 0.0], [0.0, -0.1, 2.95]]))
+    assert stats["objective/paid"] == stats["objective/scores"] == 2.5
+
+
+@pytest.mark.parametrize("fixed", [-1.0, 0.5])
+def test_a_cut_off_response_is_paid_the_fixed_number_in_place_of_its_score(fixed):
+    zeros, mask = torch.zeros(3, 2), torch.tensor([[1, 1], [1, 1], [1, 0]]).bool()
+    scores, ended = torch.tensor([2.0, 3.0, -4.0]), torch.tensor([True, False, True])
+    paid, rewards = pay(scores, ended, zeros, zeros, mask, replace(CONFIG, missing_end_score=fixed))
+    assert paid.tolist() == [2.0, fixed, -4.0]
+    assert rewards.tolist() == [[0.0, 2.0], [0.0, fixed], [-4.0, 0.0]]   # at the last token
+    assert scores.tolist() == [2.0, 3.0, -4.0]   # the scores stay
+
+
+def test_with_a_fixed_number_of_0_every_response_is_paid_its_score():
+    zeros, mask = torch.zeros(2, 1), torch.ones(2, 1).bool()
+    scores, ended = torch.tensor([2.0, 3.0]), torch.tensor([True, False])
+    paid, rewards = pay(scores, ended, zeros, zeros, mask, CONFIG)
+    assert paid.tolist() == [2.0, 3.0] and rewards.tolist() == [[2.0], [3.0]]
+
+
+def test_whitening_changes_the_rewards_and_not_what_is_paid():
+    zeros, mask = torch.zeros(2, 1), torch.ones(2, 1).bool()
+    scores = torch.tensor([2.0, 6.0])
+    paid, rewards = pay(scores, scores > 0, zeros, zeros, mask, replace(CONFIG, whiten_rewards=True))
+    assert paid.tolist() == [2.0, 6.0]
+    # mean 4, deviation 2: 4 -+ 1
+    assert rewards.flatten().tolist() == pytest.approx([3.0, 5.0])
 
 
 @pytest.mark.parametrize("scores", [
@@ -108,7 +137,7 @@ def test_scores_may_be_any_numbers(scores):
 
 
 def test_a_score_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r"score gave \(2, 1\) for 2 responses"):
+    with pytest.raises(ValueError, match=r"scores \(2, 1\), responses \(2,\)"):
         collect(POLICY, REFERENCE, lambda query, response: torch.ones(2, 1), QUERY, CONFIG)
 
 
@@ -133,7 +162,9 @@ def test_d23_kl_is_logged_per_response_and_the_other_figures_by_hand():
     _, stats = judged()
     expected = {
         "objective/kl": 1.0,            # sums 0.5 and 1.5; a mean over tokens would be 0.4
+        "objective/scores": 2.5,
         "objective/scores_std": 0.5,
+        "objective/paid": 0.5,          # (2 - 1) / 2: the second one was cut off
         "objective/entropy": 1.75,      # Scripted gives its values as entropies: (2 + 1.5) / 2
         "objective/rlhf_reward": 0.4,   # rows sum to 2 - 0.1 * 0.5 and -1 - 0.1 * 1.5
         "objective/kl_coef": 0.1,
@@ -229,12 +260,20 @@ def test_d09_pad_columns_change_no_loss_gradient_or_metric(policy, collected):
     assert torch.allclose(gradient, wide_gradient, atol=1e-5)
 
 
+def learned_in_parts(policy, minibatch, config):
+    """The statistics of a minibatch, whose gradients are left in the policy."""
+    stats = {}
+    for loss in losses(policy, minibatch, config, stats):
+        loss.backward()
+    return stats
+
+
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_d33_microbatches_add_up_to_the_gradient_of_the_whole(policy, collected, size):
     config = replace(CONFIG, entropy_coef=0.1)
     assert collected.mask.sum(1).unique().numel() > 1   # lengths: a mean of means would not do
     (whole, gradient), (parts, summed) = (
-        gradients(policy, lambda: accumulate_gradients(
+        gradients(policy, lambda: learned_in_parts(
             policy, collected, replace(config, microbatch_size=n)))
         for n in (6, size))
     assert parts == pytest.approx(whole, abs=1e-5)
@@ -283,7 +322,8 @@ def test_d30_the_ratio_and_the_value_clip_begin_at_the_policy_that_sampled():
 
 def test_d30_entropy_of_a_categorical():
     # 0.5, 0.25, 0.25 (logits shifted by 3): 0.5 ln 2 + 0.5 ln 4 = 1.5 ln 2
-    assert entropy(torch.tensor([0.5, 0.25, 0.25]).log() + 3).item() == pytest.approx(1.0397208)
+    logits = torch.tensor([0.5, 0.25, 0.25]).log() + 3
+    assert entropy_of(log_softmax(logits)).item() == pytest.approx(1.0397208)
 
 
 def test_d45_defaults_are_not_those_of_games():
@@ -373,12 +413,31 @@ def test_d34_a_minibatch_too_far_away_is_skipped_and_counted_and_changes_no_weig
 
 @pytest.mark.parametrize("target, stopped", [(0.0132, 1), (0.0134, 0), (0.0, 0)])
 def test_d34_an_update_ends_when_the_kl_passes_one_and_a_half_targets(target, stopped):
-    config = replace(CONFIG, target_kl=target, epochs=3, max_grad_norm=1e-6)
+    config = replace(CONFIG, early_stop_kl=target, epochs=3, max_grad_norm=1e-6)
     # every log-ratio 0.2: KL 0.2^2 / 2 = 0.02; 1.5 * 0.0132 = 0.0198, 1.5 * 0.0134 = 0.0201
     weight, stats = one_step(0.2, config, advantage=-1.0)
     assert stats["ppo/early_stops"] == stopped and stats["ppo/skipped"] == 0
     assert stats["ppo/policy/approxkl"] == pytest.approx(0.02, abs=1e-4)
     assert (weight == pytest.approx(0.2, abs=1e-7)) is bool(stopped)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("changes, steps", [
+    ({}, 2), ({"max_ratio": 1.1}, 1), ({"early_stop_kl": 0.01}, 1),
+], ids=["taken", "skipped", "stopped"])
+def test_a_minibatch_without_a_step_changes_no_weight_and_nothing_in_the_optimizer(
+        changes, steps, fused):
+    policy = Shift(0.21)
+    optimizer = torch.optim.Adam(policy.parameters(), 0.01, weight_decay=0.1, fused=fused)
+    policy.weight.grad = torch.tensor(1.0)
+    optimizer.step()   # to 0.2, and running means that a step without a gradient would move
+    weight, before = policy.weight.item(), copy.deepcopy(optimizer.state_dict()["state"])
+    assert weight == pytest.approx(0.2)   # ratio e^0.2 = 1.22, KL 0.2^2 / 2 = 0.02 > 1.5 * 0.01
+    stats = update(policy, optimizer, memory_of(rollout_of([2, 1])), replace(CONFIG, **changes))
+    after = optimizer.state_dict()["state"]
+    assert stats["ppo/skipped"] + stats["ppo/early_stops"] == 2 - steps
+    assert after[0]["step"] == steps
+    assert (after == before) is (policy.weight.item() == weight) is (steps == 1)
 
 
 def test_d35_adam_s_epsilon_stands_beside_the_corrected_deviation():

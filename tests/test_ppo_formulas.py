@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minippo.ppo import (AdaptiveKL, explained_variance, gae, kl_estimates, masked_mean,
-                         penalized_rewards, policy_loss, value_loss, whiten)
+from minippo.memory import explained_variance
+from minippo.ppo import AdaptiveKL, gae, kl_estimates, penalized_rewards, policy_loss, value_loss, whiten
+from minippo.tokens import masked_mean
 
 
 def tensor(*rows):
@@ -86,6 +87,12 @@ def test_d22_the_kl_coefficient_follows_the_error_clipped_at_a_fifth():
     steering = fresh()
     steering.update(12, 512)
     assert steering.update(6, 512) == steering.kl_coef == pytest.approx(0.151536)    # kept
+
+
+def test_a_kl_target_of_0_leaves_the_coefficient_as_it_is():
+    steering = AdaptiveKL(0.15, 0.0, 10_000)
+    assert [steering.update(kl, 512) for kl in (12.0, 0.0, -1.0)] == [0.15, 0.15, 0.15]
+    assert steering.kl_coef == 0.15
 
 
 # ---------------------------------------------------------------- advantages

@@ -152,7 +152,7 @@ def test_d16_normalizing_keeps_the_order_and_scales_every_prefix(reward, query, 
 
 @pytest.mark.parametrize("scores", [[1.], [], [2., 2., 2.], [1., math.nan]])
 def test_scores_that_cannot_be_normalized_are_refused(reward, scores):
-    with pytest.raises(ValueError, match="all equal or not numbers"):
+    with pytest.raises(ValueError, match="all equal or not finite"):
         reward.normalize(torch.tensor(scores))
     assert affine(reward) == (1, 0)
 

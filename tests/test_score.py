@@ -61,3 +61,14 @@ def test_a_text_score_of_the_wrong_shape_is_refused(wrong, shape):
     with pytest.raises(ValueError, match=f"{shape} for 2 texts"):
         score = TextScore(lambda texts: wrong, TOKENIZER)
         score(rows(pad_left, "a", "b"), rows(pad_right, "a", "b"))
+
+
+def test_a_text_score_of_the_wrong_shape_is_named_and_one_that_fails_has_its_own_error():
+    def mistaken(texts):
+        return [1.0] if texts == ["ab"] else []
+    score = TextScore(mistaken, TOKENIZER)
+    assert score(rows(pad_left, "a"), rows(pad_right, "b")).tolist() == [1]
+    with pytest.raises(ValueError, match=r"score function .*mistaken.* gave shape \(0,\) for 1 texts"):
+        score(rows(pad_left, "a"), rows(pad_right, "c"))
+    with pytest.raises(ZeroDivisionError):
+        TextScore(lambda texts: [1 / 0], TOKENIZER)(rows(pad_left, "a"), rows(pad_right, "b"))

@@ -21,7 +21,7 @@ STAGES = [
     ("finetune_ppo.py", "--iterations 3 --rollout-size 32 --minibatch-size 16 "
                         "--model runs/pretrain --reward runs/reward"),
 ]
-OBJECTIVE = {"objective/kl", "objective/scores", "ppo/loss/policy", "ppo/loss/value",
+OBJECTIVE = {"objective/kl", "objective/scores", "objective/paid", "ppo/loss/policy", "ppo/loss/value",
              "ppo/loss/total", "ppo/policy/entropy", "ppo/policy/clipfrac", "ppo/policy/approxkl",
              "ppo/val/var_explained", "ppo/returns/mean", "tokens/responses_len_mean",
              "time/seconds", "time/tokens_per_second"}
@@ -108,7 +108,7 @@ def test_d40_the_pretrained_and_the_reward_model_are_not_touched_by_ppo(finished
     before = [model.read_bytes() for model in models]
     done = command(folder, str(ROOT / "finetune_ppo.py"), *SMALL.split(), "--iterations", "1",
                    "--rollout-size", "8", "--minibatch-size", "8", "--target", "negative",
-                   "--separate-critic", "--adaptive-kl", "--out", str(tmp_path / "again"))
+                   "--separate-critic", "--kl-target", "4", "--out", str(tmp_path / "again"))
     assert done.returncode == 0, done.stderr
     assert before == [model.read_bytes() for model in models]
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from minippo.run.checkpoint import load_tokenizer
 from minippo.run.errors import UserError
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD
@@ -53,8 +54,10 @@ def test_what_was_saved_is_loaded(tmp_path):
 
 
 def test_a_missing_file_says_what_to_give(tmp_path):
-    with pytest.raises(UserError, match="tokenizer.json: cannot be read"):
+    with pytest.raises(FileNotFoundError, match="tokenizer.json"):
         Tokenizer.load(tmp_path)
+    with pytest.raises(UserError, match="tokenizer.json: cannot be read"):
+        load_tokenizer(tmp_path)
 
 
 HALF = TOKENIZER.bpe.to_str().encode()[:2000]
@@ -63,12 +66,16 @@ HALF = TOKENIZER.bpe.to_str().encode()[:2000]
 @pytest.mark.parametrize("content", [b"", b"garbage", b"{}", b"\xff\xfe", HALF])
 def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / "tokenizer.json").write_bytes(content)
-    with pytest.raises(UserError, match="tokenizer.json: not a tokenizer"):
+    with pytest.raises(ValueError):
         Tokenizer.load(tmp_path)
+    with pytest.raises(UserError, match="tokenizer.json: not a tokenizer"):
+        load_tokenizer(tmp_path)
 
 
 def test_a_tokenizer_without_our_end_token_is_refused(tmp_path):
     content = TOKENIZER.bpe.to_str().replace("<|endoftext|>", "</s>")
     (tmp_path / "tokenizer.json").write_text(content, encoding="utf-8")
-    with pytest.raises(UserError, match="has no token"):
+    with pytest.raises(ValueError, match="has no token"):
         Tokenizer.load(tmp_path)
+    with pytest.raises(UserError, match="tokenizer.json: not a tokenizer .*has no token"):
+        load_tokenizer(tmp_path)

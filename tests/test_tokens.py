@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minippo.tokens import PAD, pad_left, pad_right
+from minippo.tokens import PAD, pad_left, pad_right, same_shape, stack
 
 
 def test_d02_pad_is_no_vocabulary_entry():
@@ -37,3 +37,31 @@ def test_no_rows_give_no_rows():
 def test_a_row_that_is_too_long_is_refused_and_never_cut(pad):
     with pytest.raises(ValueError, match="3 tokens does not fit into 2 columns"):
         pad([[1], [1, 2, 3]], length=2)
+
+
+def test_tensors_of_different_widths_are_stacked_and_filled_up_with_0():
+    one, other = torch.tensor([[1.5, 2.5]]), torch.tensor([[3.5], [4.5]])
+    stacked = stack([one, other])
+    assert stacked.tolist() == [[1.5, 2.5], [3.5, 0.0], [4.5, 0.0]]
+    assert stacked.dtype == torch.float32   # the parts'
+    assert stack([one, other], left=True).tolist() == [[1.5, 2.5], [0.0, 3.5], [0.0, 4.5]]
+    assert stack([one], length=3, fill=9).tolist() == [[1.5, 2.5, 9.0]]
+
+
+def test_a_stack_of_masks_is_a_mask():
+    masks = stack([torch.tensor([[True, True]]), torch.tensor([[True]])])
+    assert masks.dtype == torch.bool and masks.tolist() == [[True, True], [True, False]]
+
+
+def test_stacking_cuts_nothing_off():
+    with pytest.raises(ValueError, match="2 tokens does not fit into 1 columns"):
+        stack([torch.zeros(1, 2)], length=1)
+
+
+def test_shapes_that_differ_are_an_error_that_names_every_tensor():
+    same_shape(one=torch.zeros(2, 3), other=torch.ones(2, 3).bool())   # the kind does not matter
+    with pytest.raises(ValueError) as error:
+        same_shape(one=torch.zeros(2, 3), other=torch.zeros(2, 1), third=torch.zeros(2, 3))
+    assert str(error.value) == "shapes differ: one (2, 3), other (2, 1), third (2, 3)"
+    with pytest.raises(ValueError, match=r"one \(2,\), other \(2, 1\)"):   # would broadcast to (2, 2)
+        same_shape(one=torch.zeros(2), other=torch.zeros(2, 1))

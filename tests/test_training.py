@@ -1,4 +1,4 @@
-"""What all stages share: device, learning rate, one step."""
+"""What the stages share: loss, learning rate, one step; device, seed and folder of a run."""
 
 import contextlib
 
@@ -6,10 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minippo.run.flags import StageConfig
+from minippo.run.devices import pick_device, use_bf16
 from minippo.run.errors import UserError
+from minippo.run.flags import StageConfig
+from minippo.run.stage import Run
 from minippo.tokens import PAD, pad_right
-from minippo.training import cross_entropy, linear_decay, pick_device, start, step, use_bf16
+from minippo.training import cross_entropy, linear_decay, step
 
 
 def rates(steps, warmup=0.0):
@@ -93,9 +95,10 @@ def test_the_precision_asked_for_is_the_one_used():
 def test_d42_a_seed_fixes_initialisation_draws_and_parts(tmp_path):
     def drawn(seed):
         config = StageConfig(seed=seed, device="cpu", data="toy", out=str(tmp_path / "a/b"))
-        _, generator, parts, folder = start(config)
-        assert folder.is_dir()
-        return torch.rand(3).tolist(), torch.rand(3, generator=generator).tolist(), parts["test"]
+        with Run(config, {}) as run:
+            assert run.folder.is_dir() and run.folder == tmp_path / "a/b"
+            own = torch.rand(3, generator=run.generator).tolist()
+            return torch.rand(3).tolist(), own, run.rows["test"]
     one, same, other = drawn(1), drawn(1), drawn(2)
     assert one == same and one[0] != other[0] and one[1] != other[1]
     assert one[2] == other[2]   # the parts do not depend on the seed: a judge stays independent
@@ -104,4 +107,4 @@ def test_d42_a_seed_fixes_initialisation_draws_and_parts(tmp_path):
 def test_an_output_folder_that_cannot_be_made_is_a_user_s_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot be written"):
-        start(StageConfig(device="cpu", data="toy", out=str(tmp_path / "file")))
+        Run(StageConfig(device="cpu", data="toy", out=str(tmp_path / "file")), {})

@@ -280,8 +280,8 @@ def test_a_block_computes_what_pytorch_s_pre_norm_layer_computes(cross):
     if cross:
         expected = theirs(x, memory, tgt_mask=~mask[0, 0],
                           memory_key_padding_mask=hidden.expand(3, 4))
-        actual = ours(x, mask, encoded=ours.cross.keys_values(memory),
-                      encoded_mask=~hidden[None, None, None])
+        actual = ours(x, mask, cross_keys_values=ours.cross.keys_values(memory),
+                      cross_mask=~hidden[None, None, None])
     else:
         expected, actual = theirs(x, src_mask=~mask[0, 0]), ours(x, mask)
     assert torch.allclose(actual, expected, rtol=1e-4, atol=1e-4)
@@ -303,7 +303,8 @@ def test_with_a_dropout_of_1_the_embedding_is_0_and_a_block_adds_nothing():
     mask = torch.ones(1, 1, 3, 3, dtype=torch.bool)
     block = lm.blocks[0]
     assert (lm.embed(torch.tensor([[3]]), torch.tensor([[1]])) == 0).all()
-    assert torch.equal(block(x, mask, encoded=block.cross.keys_values(x), encoded_mask=mask), x)
+    seen = block.cross.keys_values(x)
+    assert torch.equal(block(x, mask, cross_keys_values=seen, cross_mask=mask), x)
 
 
 def test_dropout_is_off_in_evaluation(query, response):

@@ -6,14 +6,15 @@ A file, the tests most likely to find its faults (arguments of pytest), and a li
 
 FAULTS = [
     ("minippo/ppo.py", "tests/test_ppo_formulas.py", """
-        kl_sign: rewards = -kl_coef * => rewards = kl_coef *
-        score_in_the_last_column: last = mask & (mask.cumsum(1) == mask.sum(1, keepdim=True)) \
-=> last = (mask | True).cumsum(1) == mask.shape[1]
+        kl_sign: score - kl_coef * => score + kl_coef *
+        score_in_the_last_column: mask & (mask.cumsum(1) == mask.sum(1, keepdim=True)) \
+=> (mask | True).cumsum(1) == mask.shape[1]
         score_on_the_first_token: mask.sum(1, keepdim=True)) => 1)
-        score_on_every_token: last * score[:, None] => mask * score[:, None]
-        score_replaces_the_kl: rewards + last * score[:, None] \
-=> torch.where(last, score[:, None], rewards)
-        scores_per_token_lost: rewards = rewards + score => rewards = rewards + 0 * score
+        score_on_every_token: score[:, None] * (mask & (mask.cumsum(1) == mask.sum(1, keepdim=True))) \
+=> score[:, None] * mask
+        score_replaces_the_kl: rewards = score - kl_coef * (logprobs - reference_logprobs) \
+=> rewards = torch.where(score != 0, score, -kl_coef * (logprobs - reference_logprobs))
+        scores_per_token_lost: rewards = score - kl_coef => rewards = score * (score.ndim == 1) - kl_coef
         rewards_at_pads: return rewards.masked_fill(~mask, 0) => return rewards
         gae_without_gamma: + gamma * next_value => + next_value
         gae_without_lambda: gamma * lam * advantage => gamma * advantage
@@ -25,9 +26,6 @@ FAULTS = [
 => advantage, next_value = 0 * values[:, -1], values[:, -1]
         returns_minus_values: return advantages, advantages + values \
 => return advantages, advantages - values
-        mean_of_pads_too: (x * mask).sum() / => x.sum() /
-        mean_over_the_columns: / mask.sum().clamp(min=1) => / mask.numel()
-        mean_of_nothing: mask.sum().clamp(min=1) => mask.sum()
         whiten_the_mean_of_pads: mean = masked_mean(x, mask) => mean = x.mean()
         whiten_the_variance_of_pads: masked_mean((x - mean).square(), mask) \
 => (x - mean).square().mean()
@@ -54,35 +52,29 @@ FAULTS = [
         value_loss_not_halved: masked_mean(worse, mask) / 2 => masked_mean(worse, mask)
         value_clip_one_sided: torch.min(values, old_values + clip), old_values - clip \
 => values, old_values - clip
-        explained_variance_sign: return 1 - variance => return 1 + variance
-        explained_variance_of_the_values: / variance(returns).clamp => / variance(values).clamp
         adaptive_kl_sign: kl / self.target - 1, => 1 - kl / self.target,
         adaptive_kl_unclipped_above: -0.2), 0.2) => -0.2), kl)
         adaptive_kl_unclipped_below: - 1, -0.2) => - 1, -1)
         adaptive_kl_episodes: error * episodes / => error /
-        k1_sign: return -log_ratio, => return log_ratio,
-        k2_not_halved: log_ratio.square() / 2, => log_ratio.square(),
-        k3_upside_down: log_ratio.expm1() - log_ratio => (-log_ratio).expm1() + log_ratio
-        k3_without_the_log: log_ratio.expm1() - log_ratio => log_ratio.expm1()
-        shapes_not_compared: x in tensors.values()}) > 1 => x in tensors.values()}) > 9
+        k1_sign: return -log_x, => return log_x,
+        k2_not_halved: log_x.square() / 2, => log_x.square(),
+        k3_upside_down: log_x.expm1() - log_x => (-log_x).expm1() + log_x
+        k3_without_the_log: log_x.expm1() - log_x => log_x.expm1()
     """),
     ("minippo/ppo.py", "tests/test_ppo.py", """
-        end_token_is_no_action: mask = response != PAD \
-=> mask = (response != PAD) & (response != policy.end)
+        end_token_is_no_action: mask, ended = response != PAD, \
+=> mask, ended = (response != PAD) & (response != policy.end),
         collect_with_gradients: @torch.no_grad() =>
         reference_is_the_policy: in_microbatches(reference, => in_microbatches(policy,
-        rows_misplaced: output[rows, :longest] = part => output[:len(rows), :longest] = part
-        longest_response_cut: mask[rows[-1]].sum() => mask[rows[0]].sum()
-        an_output_of_another_shape: same_shape(output=part, => dict(output=part,
         scores_as_they_come: torch.as_tensor(score(query, response), dtype=logprobs.dtype, \
 device=query.device) => score(query, response)
         ended_means_all: (response == policy.end).any(1) => (response == policy.end).all(1)
         ended_means_the_last_column: (response == policy.end).any(1) \
 => response[:, -1] == policy.end
-        penalty_of_those_that_ended: masked_fill(~ended, - => masked_fill(ended, -
-        penalty_as_a_gift: ended, -config.missing_end_penalty => ended, config.missing_end_penalty
+        fixed_number_for_those_that_ended: masked_fill(~ended, config => masked_fill(ended, config
+        fixed_number_of_the_other_sign: masked_fill(~ended, config. => masked_fill(~ended, -config.
         penalty_not_in_the_rewards: penalized_rewards(paid, => penalized_rewards(scores,
-        penalty_always: if config.missing_end_penalty: => if True:
+        fixed_number_always: if config.missing_end_score else scores => if True else scores
         kl_the_other_way: (paid, logprobs, reference_logprobs, \
 => (paid, reference_logprobs, logprobs,
         rewards_centred: shift_mean=False) => shift_mean=True)
@@ -92,26 +84,22 @@ device=query.device) => score(query, response)
 => whiten(advantages, mask | True), returns)
         returns_of_whitened_advantages: whiten(advantages, mask), returns) \
 => whiten(advantages, mask), whiten(advantages, mask) + values)
-        logged_kl_per_token: rollout.reference_logprobs).sum(1) \
-=> rollout.reference_logprobs).mean(1)
-        logged_kl_sign: kl = (rollout.logprobs - rollout.reference_logprobs) \
-=> kl = (rollout.reference_logprobs - rollout.logprobs)
-        logged_entropy_per_token: entropy.sum(1) => entropy.mean(1)
     """),
     ("minippo/ppo.py", "tests/test_ppo.py -k d3", """
         gradients_kept: optimizer.zero_grad() => pass
         one_epoch: range(config.epochs) => range(1)
         gradient_not_clipped: clip_gradients(policy, config.max_grad_norm, \
 => clip_gradients(policy, 0,
-        step_before_the_clip: norm = clip_gradients => optimizer.step(); norm = clip_gradients
-        early_stop_at_one_target: 0 < 1.5 * config.target_kl => 0 < config.target_kl
-        early_stop_never: if stopped: => if False:
+        step_before_the_clip: loss.backward() => loss.backward(); optimizer.step()
+        early_stop_at_one_target: 0 < 1.5 * config.early_stop_kl => 0 < config.early_stop_kl
+        early_stop_never: if stats["ppo/early_stops"]: => if False:
+        early_stop_after_a_step: if skipped or stopped: => if skipped:
         skip_later: 0 < config.max_ratio < => 0 < 1.5 * config.max_ratio <
-        skipped_and_stepped: optimizer.step() => pass
-        microbatches_not_weighted: (weight * loss).backward() => loss.backward()
-        microbatches_weighted_by_episodes: \
-part.mask.sum().item() / max(1, minibatch.mask.sum().item()) => len(part) / len(minibatch)
-        statistics_not_weighted: weight * value.item() => value.item()
+        skipped_and_stepped: if skipped or stopped: => if stopped:
+        never_a_step: optimizer.step() => pass
+        microbatches_not_weighted: yield share * loss => yield loss
+        microbatches_weighted_by_episodes: part.mask.sum().item() / tokens => len(part) / len(minibatch)
+        statistics_not_weighted: share * x.item() => x.item()
         old_is_the_reference: old, mask = batch.logprobs => old, mask = batch.reference_logprobs
         old_values_are_the_new: value_loss(values, batch.values, => value_loss(values, values,
         critic_learns_advantages: batch.values, batch.returns, => batch.values, batch.advantages,
@@ -124,11 +112,10 @@ part.mask.sum().item() / max(1, minibatch.mask.sum().item()) => len(part) / len(
 => masked_mean((-log_ratio).exp(), mask)
         events_averaged: (1 if name in counted else len(steps)) => len(steps)
     """),
-    ("minippo/ppo.py", "tests/test_finite.py", """
-        rollout_may_be_nan: check_finite("rollout: ", logprobs=logprobs, => dict(
-        update_may_be_nan: check_finite(where, **stats) => pass
+    ("minippo/ppo.py", "tests/robustness/test_finite.py", """
+        rollout_may_be_nan: check_finite("rollout: ", scores=scores, **vars(rollout)) => pass
     """),
-    ("minippo/finite.py", "tests/test_finite.py", """
+    ("minippo/training.py", "tests/robustness/test_finite.py", """
         no_clipping_means_norm_0: if max_norm: => if True:
         one_finite_number_is_enough: isfinite().all() => isfinite().any()
         gradients_may_be_nan: if not norm.isfinite(): => if False:
@@ -138,32 +125,30 @@ part.mask.sum().item() / max(1, minibatch.mask.sum().item()) => len(part) / len(
 => self.lm.states(query, response)[:, 1:]
         critic_a_column_late: prefix_scores(query, response)[:, :-1] \
 => prefix_scores(query, response)[:, 1:]
-        temperature_not_in_the_log_probs: (self.lm.logits(states)) / self.temperature \
-=> (self.lm.logits(states))
-        temperature_multiplies: / self.temperature => * self.temperature
+        temperature_not_in_the_log_probs: log_softmax(self.lm.logits(states), self.temperature) \
+=> log_softmax(self.lm.logits(states))
+        temperature_multiplies: .div(temperature) => .mul(temperature)
         temperature_not_in_generation: length, self.temperature, generator => length, 1.0, generator
-        temperature_divides_bfloat16: at_least_float32(self.lm.logits(states)) / \
-=> self.lm.logits(states) /
+        temperature_divides_bfloat16: (logits if logits.itemsize >= 4 else logits.float()).div(temperature) \
+=> logits.div(temperature).float()
         value_head_starts_anywhere: nn.init.zeros_(self.value_head.weight) => pass
         value_bias_starts_anywhere: nn.init.zeros_(self.value_head.bias) => pass
         critic_leaves_the_trunk_alone: self.value_head(states) => self.value_head(states.detach())
         values_at_pads: values.masked_fill(pad, 0), => values,
         entropy_at_pads: entropy_of(logprobs).masked_fill(pad, 0) => entropy_of(logprobs)
         log_probs_at_pads: .masked_fill(tokens == PAD, 0) =>
-        log_probs_unnormalised: logprobs = response == PAD, logits.log_softmax(-1) \
-=> logprobs = response == PAD, logits
-        log_probs_of_tokens_unnormalised: at_tokens(at_least_float32(logits).log_softmax(-1), \
-=> at_tokens(at_least_float32(logits),
+        log_probs_unnormalised: .div(temperature).log_softmax(-1) => .div(temperature)
         log_probs_of_0: logprobs.gather(-1, tokens.clamp(min=0)[..., None]) => logprobs[..., :1]
-        log_probs_of_the_wrong_shape: if logits.shape[:-1] != tokens.shape: => if False:
-        entropy_of_logits: entropy_of(at_least_float32(logits).log_softmax(-1)) \
-=> entropy_of(logits)
+        log_probs_of_the_wrong_shape: same_shape(logprobs=logprobs[..., 0], tokens=tokens) => pass
         entropy_unweighted: (logprobs.exp() * logprobs).sum(-1) => logprobs.mean(-1)
         entropy_negative: return -(logprobs.exp() => return (logprobs.exp()
-        bfloat16_kept: x if x.itemsize >= 4 else x.float() => x
+        bfloat16_kept: (logits if logits.itemsize >= 4 else logits.float()) => logits
         frozen_with_dropout: .eval().requires_grad_(False) => .requires_grad_(False)
         frozen_but_trained: .eval().requires_grad_(False) => .eval()
         frozen_itself: copy.deepcopy(module) => module
+        reference_at_temperature_1: frozen(ActorCritic(self.lm, temperature=self.temperature)) \
+=> frozen(ActorCritic(self.lm))
+        reference_is_trained: return frozen(ActorCritic( => return (ActorCritic(
     """),
     ("minippo/reward.py", "tests/test_reward.py", """
         head_of_d: (lm.config.width + 1) ** -0.5 => lm.config.width ** -0.5
@@ -202,12 +187,28 @@ part.mask.sum().item() / max(1, minibatch.mask.sum().item()) => len(part) / len(
         not_cleared: self.rollouts = [] => self.rollouts = getattr(self, "rollouts", [])
         only_the_last_rollout: self.rollouts.append(rollout) => self.rollouts = [rollout]
         counts_rollouts: sum(len(rollout) for rollout in self.rollouts) => len(self.rollouts)
-        queries_padded_on_the_right: (gap, 0)) if name == "query" => (0, gap)) if name == "query"
+        queries_padded_on_the_right: left=name == "query" => left=False
         responses_filled_with_0: PAD if name in ("query", "response") \
 => PAD if name in ("query",)
-        cut_to_the_shortest: part["mask"].sum(1).max() => part["mask"].sum(1).min()
-        query_cut_to_the_shortest: (part["query"] != PAD).any(0) => (part["query"] != PAD).all(0)
-        columns_kept: x[:, :longest] => x
+        cut_to_the_shortest: return int(mask.sum(1).max()) => return int(mask.sum(1).min())
+        query_cut_to_the_shortest: (query != PAD).any(0) => (query != PAD).all(0)
+        columns_kept: *(x[:, :longest(self.mask[rows])] for x in others) => *others
+    """),
+    ("minippo/memory.py", "tests/test_ppo.py", """
+        rows_misplaced: [torch.cat(order).argsort()] for => for
+        rows_in_the_order_of_their_places: torch.cat(order).argsort() => torch.cat(order)
+        longest_response_cut: tokens = response[rows, :longest(mask[rows])] \
+=> tokens = response[rows, :longest(mask[rows[:1]])]
+        an_output_of_another_shape: same_shape(output=output, => dict(output=output,
+        logged_kl_per_token: self.reference_logprobs).sum(1) => self.reference_logprobs).mean(1)
+        logged_kl_sign: (self.logprobs - self.reference_logprobs) \
+=> (self.reference_logprobs - self.logprobs)
+        logged_entropy_per_token: entropy.sum(1) => entropy.mean(1)
+        logged_score_for_what_is_paid: paid.mean() => scores.mean()
+    """),
+    ("minippo/memory.py", "tests/test_ppo_formulas.py", """
+        explained_variance_sign: return 1 - variance => return 1 + variance
+        explained_variance_of_the_values: / variance(returns).clamp => / variance(values).clamp
     """),
     ("minippo/transformer.py", "tests/test_transformer.py", """
         positions_count_pads: self.embed(tokens, real.cumsum(1) \
@@ -255,15 +256,16 @@ device=query.device) => mask = causal_mask(real, query.shape[1])
         softmax_over_queries: -torch.inf).softmax(-1) => -torch.inf).softmax(-2)
         heads_interleaved: x.unflatten(-1, (self.heads, -1)) \
 => x.unflatten(-1, (-1, self.heads)).mT
-        init_not_scaled: std=0.02 / getattr(module, "is_residual", 1) ** 0.5 => std=0.02
-        init_of_one_residual_a_layer: self.contract.is_residual = 2 * config.layers \
-=> self.contract.is_residual = config.layers
+        init_not_scaled: std=0.02 / getattr(module, "residual_writers", 1) ** 0.5 => std=0.02
+        init_of_one_residual_a_layer: self.contract.residual_writers = 2 * config.layers \
+=> self.contract.residual_writers = config.layers
         init_bias: nn.init.zeros_(module.bias) => pass
-        embedding_without_dropout: return self.dropout(x) => return x
+        embedding_without_dropout: return self.dropout(self.embedding(tokens.clamp(min=0)) \
+=> return (self.embedding(tokens.clamp(min=0))
         dropout_in_evaluation: return x + self.dropout(self.contract(hidden)) \
 => return x + F.dropout(self.contract(hidden), 0.1)
-        context_counts_pads: int(real.sum(1).max())) > context => real.shape[1]) > context
-        context_one_short: int(real.sum(1).max())) > context => int(real.sum(1).max())) >= context
+        context_counts_pads: int(real.sum(1).max())) > most => real.shape[1]) > most
+        context_one_short: int(real.sum(1).max())) > most => int(real.sum(1).max())) >= most
         cache_takes_pads_for_tokens: self.real[:, start:self.used] = tokens != PAD \
 => self.real[:, start:self.used] = True
         cache_of_one_layer: cache.layers[i] => cache.layers[0]
@@ -298,7 +300,7 @@ device=query.device) => mask = causal_mask(real, query.shape[1])
         response_without_end: if rejected else row.text) + [tokenizer.end] \
 => if rejected else row.text)
         rejected_for_chosen: row.rejected if rejected else row.text => row.text
-        longer_than_the_context: response[:context - len(query)] => response[:context]
+        longer_than_the_context: response[:room - len(query)] => response[:room]
         cut_to_nothing: min(cut, len(response) - 1) => min(cut, len(response))
         widths_of_every_size: both + -both % WIDTHS => both
         equal_pairs_kept: range(len(pairs)) if chosen[i] != rejected[i]] => range(len(pairs))]
@@ -313,11 +315,7 @@ generator=generator).tolist() \
         prompt_and_more: query if self.own[i] else query + => query +
         losers_preferred: (votes[:, None] > votes) => (votes[:, None] < votes)
         ties_are_preferences: (votes[:, None] > votes) => (votes[:, None] >= votes)
-        given_pairs_flipped: (both, first, first + len(part)) => (both, first + len(part), first)
-        fresh_losers_preferred: votes[0] >= votes[1], pair => votes[0] <= votes[1], pair
-        fresh_ties: (votes[0] != votes[1]) & (pair[0] => (pair[0] >= 0) & (pair[0]
-        fresh_pairs_flipped: return first, first + len(self.given) \
-=> return first + len(self.given), first
+        given_pairs_flipped: first, first + len(part)) => first + len(part), first)
         the_first_rater_always: mine[int(draw * len(mine))] => mine[0]
         one_draw_for_all: torch.rand(len(indices), generator=generator).tolist() \
 => torch.rand(1, generator=generator).expand(len(indices)).tolist()
@@ -326,9 +324,9 @@ generator=generator).tolist() \
         decay_a_step_early: (steps - n) / falling => (steps - n - 1) / falling
         decay_to_a_tenth: (steps - n) / falling => max(0.1, (steps - n) / falling)
         warmup_from_0: (n + 1) / rising => n / rising
+        loss_unchecked: check_finite(where, **losses) => pass
         gradients_of_all_steps: optimizer.zero_grad() => pass
-        gradients_unclipped: norm = clip_gradients(model, max_grad_norm) \
-=> norm = clip_gradients(model, 0)
+        gradients_unclipped: clip_gradients(model, max_grad_norm, => clip_gradients(model, 0,
         rate_constant: schedule.step() => pass
         pads_are_learnt: lm.logits(x).float(), y, => lm.logits(x).float(), y.clamp(min=0),
         tokens_forgotten: [:real + -real % 64] => [:real - real % 64]
@@ -336,8 +334,6 @@ generator=generator).tolist() \
         loss_a_state_late: states[:, :-1].flatten(0, 1)[kept] => states[:, 1:].flatten(0, 1)[kept]
         loss_summed: return nats / real => return nats
         loss_over_all_kept: return nats / real => return nats / len(kept)
-        precision_flipped: return precision == "bf16" => return precision != "bf16"
-        seed_ignored: torch.Generator().manual_seed(config.seed) => torch.Generator()
     """),
     ("minippo/score.py", "tests/test_score.py", """
         perplexity_positive: return -torch.exp => return torch.exp
@@ -349,43 +345,49 @@ generator=generator).tolist() \
     """),
     ("minippo/tokens.py", "tests/test_tokens.py", """
         pad_is_the_end: PAD = -1 => PAD = 0
-        left_is_right: slice(width - len(row), width) => slice(0, len(row))
-        right_is_left: slice(0, len(row)) => slice(width - len(row), width)
+        left_is_right: length, PAD, left=True) => length, PAD)
+        sides_swapped: (gap, 0) if left else (0, gap) => (0, gap) if left else (gap, 0)
         rows_cut: if longest > width: => if False:
     """),
-    ("minippo/checkpoint.py", "tests/test_checkpoint.py", """
+    ("minippo/tokens.py", "tests/test_ppo_formulas.py", """
+        mean_of_pads_too: (x * mask).sum() / => x.sum() /
+        mean_over_the_columns: / mask.sum().clamp(min=1) => / mask.numel()
+        mean_of_nothing: mask.sum().clamp(min=1) => mask.sum()
+        shapes_not_compared: x in tensors.values()}) > 1 => x in tensors.values()}) > 9
+    """),
+    ("minippo/run/checkpoint.py", "tests/run/test_checkpoint.py", """
         loaded_with_dropout: return model.eval(), => return model,
         pickles_run: weights_only=True => weights_only=False
         temperature_forgotten: critic, about["settings"]["temperature"] => critic, 1.0
     """),
-    ("minippo/data.py", "tests/test_devices.py", """
+    ("minippo/data.py", "tests/robustness/test_devices.py", """
         batches_left_on_the_cpu: return query.to(device), response.to(device) \
 => return query, response
         prompts_left_on_the_cpu: return pad_left(rows).to(device) => return pad_left(rows)
     """),
-    ("minippo/generation.py", "tests/test_devices.py", """
+    ("minippo/generation.py", "tests/robustness/test_devices.py", """
         draws_left_on_the_cpu: generator=generator).to(logits.device) => generator=generator)
         draws_with_a_generator_of_the_cpu: 1, generator=generator).to(logits.device) \
 => 1, generator=generator, device=logits.device)
         responses_on_the_cpu: PAD, device=query.device) => PAD)
     """),
-    ("minippo/transformer.py", "tests/test_devices.py", """
+    ("minippo/transformer.py", "tests/robustness/test_devices.py", """
         cache_on_the_cpu: dtype=torch.bool, device=device) => dtype=torch.bool)
         causal_mask_on_the_cpu: torch.arange(real.shape[1], device=real.device) \
 => torch.arange(real.shape[1])
         encoder_mask_on_the_cpu: dtype=torch.bool, device=query.device) => dtype=torch.bool)
     """),
-    ("minippo/corpora.py", "tests/test_corpora.py", """
+    ("minippo/corpora/own.py", "tests/corpora/test_own.py", """
         an_id_of_two_texts: texts.setdefault(row.id, row.texts) != row.texts => False
         votes_of_the_first_alone: votes=first.votes + row.votes => votes=first.votes
         the_id_that_came_last: id=min(first.id, row.id) => id=row.id
     """),
-    ("minippo/resume.py", "tests/test_resume.py", """
+    ("minippo/run/resume.py", "tests/run/test_resume.py", """
         resumed_with_other_draws: generator.set_state(state["generator"]) => pass
         resumed_with_other_dropout: torch.set_rng_state(state["torch"]) => pass
         resumed_from_the_start: return state["iteration"] => return 0
     """),
-    ("minippo/tools/words.py", "tests/test_words.py", """
+    ("minippo/tools/words.py", "tests/tools/test_words.py", """
         idf_without_1: for word in self.ids]).log() + 1 => for word in self.ids]).log()
         rare_words_kept: if n > 1 => if n > 0
         words_counted_by_text: for word in dict.fromkeys(words(text))) => for word in words(text))
@@ -396,7 +398,7 @@ generator=generator).tolist() \
         judge_flipped: self.bag(texts) > 0 => self.bag(texts) < 0
         judge_likes_the_mean: for row in held_rows]) > mean => for row in held_rows]) >= mean
     """),
-    ("minippo/tools/calibration.py", "tests/test_calibration.py", """
+    ("minippo/tools/calibration.py", "tests/tools/test_calibration.py", """
         margins_flipped: scores[chosen] - scores[rejected] => scores[rejected] - scores[chosen]
         no_opinion_is_wrong: .mean() + (margin == 0).float().mean() / 2 => .mean()
         bins_twice_as_wide: (sure - 0.5) * 2 * bins => (sure - 0.5) * bins
@@ -404,9 +406,15 @@ generator=generator).tolist() \
         gap_of_each: (sure[inside].mean() - right[inside].mean()).abs() \
 => (sure[inside] - right[inside]).abs().mean()
         bins_of_signed_margins: (low <= margin.abs()) => (low <= margin)
-        ceiling_of_the_model: held_out.ratings(), chosen => score_all(reward, held_out), chosen
+        ceiling_of_a_vote_that_predicts_itself: - vote) / (counts[side] - 1) => ) / counts[side]
+        ceiling_left_out_twice: (counts[side] - 1) => (counts[side] - 2)
+        fresh_losers_preferred: turn = votes[0] < votes[1] => turn = votes[0] > votes[1]
+        fresh_votes_not_turned: torch.where(turn, votes.flip(0), votes) => votes
+        fresh_ties: (votes[0] != votes[1]) & (pair[0] => (pair[0] >= 0) & (pair[0]
+        fresh_pairs_flipped: return first, first + len(comparisons.given), None \
+=> return first + len(comparisons.given), first, None
     """),
-    ("minippo/tools/comparison.py", "tests/test_comparison.py", """
+    ("minippo/tools/comparison.py", "tests/tools/test_comparison.py", """
         distinct_of_all: len(set(runs)) / => len(runs) /
         distinct_across_texts: for words in map(str.split, texts) \
 => for words in [" ".join(texts).split()]
@@ -415,35 +423,48 @@ generator=generator).tolist() \
 => judge.positive([tokenizer.decode(q) + t for q, t in zip(query, texts)])
         compared_length_of_columns: (response != PAD).sum(1) => (response != 2 * PAD).sum(1)
     """),
-    ("finetune_ppo.py", "tests/test_survivors.py", """
-        target_ignored: return sign * reward(query, response) => return reward(query, response)
+    ("finetune_ppo.py", "tests/instruments/test_survivors.py", """
+        target_ignored: return SIGNS[config.target] * reward_model => return reward_model
         negative_is_positive: "negative": -1 => "negative": 1
         adam_s_own_eps: config.lr, eps=1e-5, => config.lr,
-        reference_is_trained: reference = frozen(ActorCritic(policy.lm, \
-temperature=config.temperature)) => reference = ActorCritic(policy.lm, None, config.temperature)
-        reference_at_temperature_1: frozen(ActorCritic(policy.lm, \
-temperature=config.temperature)) => frozen(ActorCritic(policy.lm))
+        reference_is_the_policy: reference = policy.reference() => reference = policy
         rollouts_pile_up: memory.clear() => pass
         rate_never_falls: schedule.step() => pass
-        kl_never_steered: if config.adaptive_kl: => if False:
+        kl_never_steered: steering.update(seen["objective/kl"], len(memory)) => pass
+        kl_steered_and_not_charged: kl_coef=steering.kl_coef => kl_coef=config.kl_coef
         policy_with_dropout: return policy.eval(), => return policy.train(),
-        reward_is_trained: frozen(reward).to(device), tokenizer => reward.to(device), tokenizer
+        reward_is_trained: frozen(reward_model).to(run.device) => reward_model.to(run.device)
         critic_of_the_wrong_sign: critic.gain *= sign => pass
         critic_shift_of_the_wrong_sign: critic.shift *= sign => pass
-        critic_is_the_reward_model: copy.deepcopy(reward).requires_grad_(True) => reward
+        critic_is_the_reward_model: copy.deepcopy(reward_model).requires_grad_(True) => reward_model
     """),
-    ("train_reward.py", "tests/test_survivors.py", """
-        reward_left_in_training: reward.eval() => pass
+    ("train_reward.py", "tests/instruments/test_survivors.py", """
+        reward_left_in_training: reward_model.eval() => pass
         rejected_preferred: (scores[chosen], scores[rejected]) => (scores[rejected], scores[chosen])
         lm_loss_dropped: if config.lm_coef: => if False:
-        normalized_on_the_trained: lm = pretrained.to(reward.gain.device) => lm = reward.lm
-        not_normalized: reward.normalize(reward(query, response)) => pass
-        standardized_by_the_sample: x.std(correction=0) => x.std()
+        normalized_on_the_trained: lm = pretrained.to(run.device) => lm = reward_model.lm
+        not_normalized: reward_model.normalize(scores) => pass
+        regression_ignored: if config.loss == "regression" else None => if False else None
     """),
-    ("pretrain.py", "tests/test_survivors.py", """
-        held_out_loss_sign: nats -= token_logprobs => nats += token_logprobs
+    ("minippo/data.py", "tests/instruments/test_survivors.py", """
+        standardized_by_the_sample: std := ratings.std(correction=0) => std := ratings.std()
+        standardized_around_0: (ratings - ratings.mean()) / std => ratings / std
+    """),
+    ("minippo/run/stage.py", "tests/instruments/test_survivors.py", """
+        seed_ignored: torch.Generator().manual_seed(config.seed) => torch.Generator()
+        seed_of_initialisation_ignored: torch.manual_seed(config.seed)    # for => pass  # for
+        ends_after_the_first_iteration: while self.done < total: => if self.done < total:
+        stopped_without_saving: if signals or self.done == total or => if self.done == total or
+    """),
+    ("minippo/run/devices.py", "tests/instruments/test_survivors.py", """
+        precision_flipped: return precision == "bf16" => return precision != "bf16"
+    """),
+    ("minippo/tools/samples.py", "tests/instruments/test_survivors.py", """
+        held_out_loss_sign: nats -= at_tokens => nats += at_tokens
+    """),
+    ("pretrain.py", "tests/instruments/test_survivors.py", """
         held_out_loss_with_dropout: lm.eval() => pass
-        trained_on_held_out_texts: parts["reward"] + parts["judge"], parts["prompts"] \
-=> parts["reward"] + parts["prompts"], parts["prompts"]
+        trained_on_held_out_texts: run.rows["reward"] + run.rows["judge"], \
+=> run.rows["reward"] + run.rows["prompts"],
     """),
 ]

@@ -69,15 +69,19 @@ def penalized(episode, settings):
     """R = r(x, y) - beta log(pi(y|x) / rho(y|x)) (Ziegler et al. 2019, eq. 2), token by token.
 
     The logarithm of a response is the sum over its tokens, so each is charged its own part. The
-    score r is earned when the response is complete; one without an end earns minus the penalty.
+    score r is earned when the response is complete.
     """
-    earned = episode.score
-    if settings.missing_end_penalty > 0 and not episode.ended:
-        earned = -settings.missing_end_penalty
     rewards = [-settings.kl_coef * (own - other)
                for own, other in zip(episode.logprobs, episode.reference_logprobs)]
-    rewards[-1] += earned
+    rewards[-1] += earned(episode, settings)
     return np.array(rewards)
+
+
+def earned(episode, settings):
+    """What a whole response brings: its score, or the fixed number of one that has no end."""
+    if episode.ended or settings.missing_end_score == 0:
+        return episode.score
+    return settings.missing_end_score
 
 
 def advantages(rewards, values, gamma, lam):
@@ -108,6 +112,7 @@ def described(episodes, policy, settings):
     return {
         "objective/scores": scores.mean(),
         "objective/scores_std": scores.std(),
+        "objective/paid": np.mean([earned(e, settings) for e in episodes]),
         "objective/kl": np.mean([sum(e.logprobs) - sum(e.reference_logprobs) for e in episodes]),
         "objective/entropy": np.mean([sum(uncertainty(policy.logprobs(s)) for s in e.states)
                                       for e in episodes]),
@@ -234,7 +239,7 @@ def update(policy, adam, minibatches, settings):
     for episodes in minibatches:
         figures, dlogits, dvalues = loss_and_gradients(policy, episodes, settings)
         norm = math.sqrt((dlogits ** 2).sum() + (dvalues ** 2).sum())
-        stop = settings.target_kl > 0 and figures["ppo/policy/approxkl"] > 1.5 * settings.target_kl
+        stop = 0 < 1.5 * settings.early_stop_kl < figures["ppo/policy/approxkl"]
         skip = settings.max_ratio > 0 and figures["ppo/policy/ratio"] > settings.max_ratio
         steps.append(figures | {
             "ppo/grad_norm": norm, "ppo/early_stops": stop, "ppo/skipped": skip})

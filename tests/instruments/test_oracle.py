@@ -1,4 +1,4 @@
-"""minippo in float64 against tests/oracle.py, and both against finite differences."""
+"""minippo in float64 against oracle.py, and both against finite differences."""
 
 from dataclasses import fields, replace
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from minippo.memory import PPOMemory, Rollout
-from minippo.policy import ActorCritic, entropy, token_logprobs
+from minippo.policy import ActorCritic, at_tokens, entropy_of, log_softmax
 from minippo.ppo import PPOConfig, collect, ppo_loss, update
 from minippo.tokens import PAD, pad_left, pad_right
 
@@ -21,7 +21,7 @@ LR, EPS = 0.1, 1e-5
 CONFIG = PPOConfig(
     response_length=LENGTH, kl_coef=0.3, gamma=1.0, lam=0.95, clip=0.2, value_clip=0.2,
     value_coef=0.5, entropy_coef=0.0, epochs=3, minibatch_size=5, microbatch_size=5,
-    max_grad_norm=0.0, whiten_rewards=False, missing_end_penalty=0.0, target_kl=0.0, max_ratio=0.0)
+    max_grad_norm=0.0, whiten_rewards=False, missing_end_score=0.0, early_stop_kl=0.0, max_ratio=0.0)
 SHARES = {"ppo/policy/clipfrac", "tokens/ended", "tokens/responses_len_mean"}   # means of counts
 
 
@@ -55,9 +55,9 @@ class Tabular(nn.Module):
             states = F.pad(response[:, :-1], (1, 0), value=START).clamp(min=0)
         else:
             states = query[:, -1:] * LENGTH + torch.arange(response.shape[1])
-        logits, pad = self.logits[states] / self.temperature, response == PAD
-        return (token_logprobs(logits, response), self.values[states].masked_fill(pad, 0),
-                entropy(logits).masked_fill(pad, 0))
+        logprobs, pad = log_softmax(self.logits[states], self.temperature), response == PAD
+        return (at_tokens(logprobs, response), self.values[states].masked_fill(pad, 0),
+                entropy_of(logprobs).masked_fill(pad, 0))
 
 
 class Recorded(PPOMemory):
@@ -182,7 +182,8 @@ def train_both(world, config, iterations=2):
     {"kl_coef": 0.0, "value_coef": 0.0},
     {"max_grad_norm": 0.1},
     {"whiten_rewards": True},
-    {"missing_end_penalty": 1.5},
+    {"missing_end_score": -1.5},
+    {"missing_end_score": 0.5},
     {"microbatch_size": 2, "entropy_coef": 0.05},
     {"gamma": 0.9, "lam": 0.0},
     {"gamma": 0.9, "lam": 0.95},
@@ -217,11 +218,11 @@ def test_everything_at_once():
     world = World(3, "shared", 0.7, sizes=(9, 6), lengths=(LENGTH, 4))
     train_both(world, replace(
         CONFIG, entropy_coef=0.03, gamma=0.95, lam=0.9, max_grad_norm=0.2, whiten_rewards=True,
-        missing_end_penalty=1.0, microbatch_size=2, max_ratio=5.0, target_kl=5.0), iterations=4)
+        missing_end_score=-1.0, microbatch_size=2, max_ratio=5.0, early_stop_kl=5.0), iterations=4)
 
 
 def test_an_update_ends_at_the_same_minibatch():
-    history = train_both(World(4), replace(CONFIG, target_kl=0.02, epochs=5))
+    history = train_both(World(4), replace(CONFIG, early_stop_kl=0.02, epochs=5))
     # the one before the last lies between the target and one and a half targets: it was taken
     assert all(learned["ppo/early_stops"] == 1 and 1 < learned["minibatches"] < 15
                for learned in history)

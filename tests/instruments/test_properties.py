@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 
 from minippo.generation import generate
-from minippo.memory import PPOMemory, Rollout
-from minippo.policy import ActorCritic, entropy, token_logprobs
-from minippo.ppo import (AdaptiveKL, PPOConfig, explained_variance, gae, kl_estimates, masked_mean,
-                         penalized_rewards, policy_loss, ppo_loss, value_loss, whiten)
+from minippo.memory import PPOMemory, Rollout, explained_variance
+from minippo.policy import ActorCritic, at_tokens, entropy_of, log_softmax
+from minippo.ppo import (AdaptiveKL, PPOConfig, gae, kl_estimates, penalized_rewards, policy_loss,
+                         ppo_loss, value_loss, whiten)
 from minippo.tokenizer import Tokenizer
-from minippo.tokens import PAD, pad_left, pad_right
+from minippo.tokens import PAD, masked_mean, pad_left, pad_right
 from minippo.transformer import TransformerConfig, build
 
 hypothesis = pytest.importorskip("hypothesis")
@@ -344,12 +344,16 @@ def test_probabilities_sum_to_1_and_entropy_is_their_mean_surprise(size, seed, s
     logits = spread * torch.randn(3, size, dtype=torch.float64,
                                   generator=torch.Generator().manual_seed(seed))
     tokens = torch.arange(size).expand(3, size)
-    logprobs = token_logprobs(logits[:, None].expand(3, size, size), tokens)
+
+    def both(logits):
+        everything = log_softmax(logits)
+        return (at_tokens(everything[:, None].expand(3, size, size), tokens), entropy_of(everything))
+    logprobs, entropy = both(logits)
     assert close(logprobs.exp().sum(1), torch.ones(3))
-    assert close(entropy(logits), -(logprobs.exp() * logprobs).sum(1))
-    assert (entropy(logits) <= math.log(size) + 1e-9).all() and (entropy(logits) >= -1e-9).all()
-    assert close(entropy(logits), entropy(logits + shift))
-    assert close(logprobs, token_logprobs((logits + shift)[:, None].expand(3, size, size), tokens))
+    assert close(entropy, -(logprobs.exp() * logprobs).sum(1))
+    assert (entropy <= math.log(size) + 1e-9).all() and (entropy >= -1e-9).all()
+    for one, shifted in zip((logprobs, entropy), both(logits + shift)):
+        assert close(one, shifted)
 
 
 # ---------------------------------------------------------------- the language models

@@ -1,6 +1,5 @@
 """Lines of the three scripts that decide what is learnt: each stage in process, on a tiny model."""
 
-import json
 import math
 from types import SimpleNamespace
 
@@ -11,13 +10,13 @@ import finetune_ppo
 import pretrain
 import train_reward
 from minippo import data
-from minippo.corpora.read import read
-from minippo.run import checkpoint
-from minippo.reward import RewardModel
 from minippo.corpora.rows import Row
+from minippo.corpora.toy import toy
+from minippo.reward import RewardModel
+from minippo.run import checkpoint, stage
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import pad_left, pad_right
-from minippo.corpora.toy import toy
+from minippo.tools import samples
 from minippo.transformer import TransformerConfig, build
 
 TOKENIZER = Tokenizer.train(["each byte is a token"], 257)
@@ -37,14 +36,14 @@ def language_model(dropout=0.5):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Where a pretrained model and a reward model lie; the toy corpus is a small one."""
-    monkeypatch.setattr(corpora, "read", lambda name: toy(300))
+    monkeypatch.setattr(stage, "read", lambda name: toy(300))
     lm = language_model()
     reward = RewardModel(language_model())
     torch.nn.init.normal_(reward.head.weight)
     reward.normalize(torch.tensor([1.0, 5.0]))   # gain 1/2, shift -3/2
-    for stage, model, script in (("pretrain", lm, pretrain), ("reward", reward, train_reward)):
-        (tmp_path / stage).mkdir()
-        checkpoint.save(tmp_path / stage, stage, model, TOKENIZER, script.Config(**SMALL))
+    for name, model, script in (("pretrain", lm, pretrain), ("reward", reward, train_reward)):
+        (tmp_path / name).mkdir()
+        checkpoint.save(tmp_path / name, name, model, TOKENIZER, script.Config(**SMALL))
     return tmp_path
 
 
@@ -117,46 +116,59 @@ def test_d32_each_update_of_the_script_has_the_episodes_of_one_rollout(finetuned
     assert [seen.episodes for seen in finetuned()] == [8, 8]
 
 
-@pytest.mark.parametrize("adaptive, second", [(True, 0.16), (False, 0.2)])
-def test_d22_the_script_steers_its_kl_coefficient_if_asked(finetuned, adaptive, second):
+@pytest.mark.parametrize("target, second", [(4.0, 0.16), (0.0, 0.2)])
+def test_d22_the_script_steers_its_kl_coefficient_if_asked(finetuned, target, second):
     # the first KL is 0: error -0.2, and a horizon of one rollout: 0.2 (1 - 0.2 * 8 / 8)
-    seen = finetuned(kl_coef=0.2, adaptive_kl=adaptive, kl_horizon=8.0)
+    seen = finetuned(kl_coef=0.2, kl_target=target, kl_horizon=8.0)
     assert [x.config.kl_coef for x in seen] == pytest.approx([0.2, second])
 
 
 # ---------------------------------------------------------------- train_reward.py
 
-def trained(tmp_path, reward, lm_coef, lr):
-    """Trains on "good" against "bad" with train_reward.py's loop; the metrics of the steps."""
-    rows = [Row(str(i), text, (float(text == "good"),)) for i, text in enumerate(["good", "bad"])]
-    comparisons, generator = data.Comparisons(rows, TOKENIZER, 32), torch.Generator().manual_seed(0)
-    groups = comparisons.groups(2, 20, generator)
-    config = train_reward.Config(out=str(tmp_path), lm_coef=lm_coef, lr=lr, longest_prompt=1)
-    train_reward.train(reward, comparisons, groups, {}, config, tmp_path, generator)
-    return [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+GOOD_AND_BAD = [Row("0", "good", (1.0,)), Row("1", "bad", (0.0,))]
 
 
-def test_d13_what_people_preferred_gets_the_higher_score_and_dropout_is_off_again(tmp_path):
-    reward = RewardModel(language_model(dropout=0.1))
-    steps = trained(tmp_path, reward, lm_coef=0.0, lr=0.02)
+def test_d13_what_people_preferred_gets_the_higher_score_and_dropout_is_off_again(reward_stage):
+    reward, steps = reward_stage(GOOD_AND_BAD, language_model(dropout=0.1), TOKENIZER,
+                                 group_size=2, passes=20, lm_coef=0.0, lr=0.02)
     assert steps[-1]["accuracy/train"] == 1 and steps[-1]["loss/train"] < 0.3
     query, response = data.tensors([([END], TOKENIZER.encode(x) + [END]) for x in ("good", "bad")])
     good, bad = reward(query, response).tolist()
     assert good > bad + 1 and [good, bad] == reward(query, response).tolist()
 
 
-def test_the_language_modelling_loss_stands_beside_the_preferences(tmp_path):
-    reward = RewardModel(language_model())
-    torch.nn.init.zeros_(reward.head.weight)          # no opinion: ln 2 = 0.693147
-    torch.nn.init.zeros_(reward.lm.embedding.weight)   # the head, too: ln 257 = 5.549076 a token
-    first = trained(tmp_path, reward, lm_coef=0.5, lr=0.0)[0]
+def test_the_language_modelling_loss_stands_beside_the_preferences(reward_stage, monkeypatch):
+    class NoOpinion(RewardModel):   # ln 2 = 0.693147
+        def __init__(self, lm):
+            super().__init__(lm)
+            torch.nn.init.zeros_(self.head.weight)
+    monkeypatch.setattr(train_reward, "RewardModel", NoOpinion)
+    lm = language_model()
+    torch.nn.init.zeros_(lm.embedding.weight)   # the head, too: ln 257 = 5.549076 per token
+    _, [first, *_] = reward_stage(GOOD_AND_BAD, lm, TOKENIZER, group_size=2, passes=20,
+                                  lm_coef=0.5, lr=0.0)
     assert first["loss/train"] == pytest.approx(3.467685, abs=1e-5)
     assert first["loss/reward"] == pytest.approx(0.693147, abs=1e-5)
 
 
 def test_d14_standardized_ratings_have_mean_0_and_population_deviation_1():
-    assert train_reward.standardized(torch.tensor([1.0, 3.0, 5.0, 7.0])).tolist() == pytest.approx(
+    rows = [Row(x, x, (vote,)) for x, vote in zip("abcd", (1.0, 3.0, 5.0, 7.0))]
+    assert data.Comparisons(rows, TOKENIZER, 32).targets().tolist() == pytest.approx(
         [-1.3416408, -0.4472136, 0.4472136, 1.3416408])   # mean 4, variance 5: 3 / sqrt(5)
+
+
+def test_a_regression_learns_the_standardized_ratings(reward_stage, monkeypatch):
+    seen, real = [], train_reward.regression_loss
+
+    def regression_loss(scores, targets):
+        seen.append(targets.tolist())
+        return real(scores, targets)
+    monkeypatch.setattr(train_reward, "regression_loss", regression_loss)
+    rows = [Row(x, x, (vote,)) for x, vote in zip("abcd", (1.0, 3.0, 5.0, 7.0))]
+    reward_stage(rows, language_model(), TOKENIZER, group_size=4, passes=3, loss="regression")
+    assert len(seen) == 3   # a permutation of all four ratings in every pass
+    assert all(sorted(x) == pytest.approx([-1.3416408, -0.4472136, 0.4472136, 1.3416408])
+               for x in seen)
 
 
 def test_d16_scores_are_normalized_over_responses_of_the_untouched_pretrained_model(monkeypatch):
@@ -169,7 +181,9 @@ def test_d16_scores_are_normalized_over_responses_of_the_untouched_pretrained_mo
     reward, pretrained = RewardModel(language_model()).eval(), language_model()
     prompts = data.Prompts(toy(20), TOKENIZER, 1, 4, 32)
     config = train_reward.Config(normalize_samples=64, response_length=6)
-    train_reward.normalize(reward, pretrained, prompts, config, torch.Generator().manual_seed(0))
+    run = SimpleNamespace(device=torch.device("cpu"), bf16=False,
+                          generator=torch.Generator().manual_seed(0))
+    train_reward.normalize(reward, pretrained, prompts, config, run)
     [(lm, query, response)] = seen
     scores = reward(query, response)
     assert lm is pretrained and scores.shape == (64,)
@@ -181,8 +195,8 @@ def test_d16_scores_are_normalized_over_responses_of_the_untouched_pretrained_mo
 
 def test_the_held_out_loss_of_a_uniform_model_is_the_logarithm_of_its_vocabulary():
     lm = language_model()
-    torch.nn.init.zeros_(lm.embedding.weight)   # ln 257 = 5.549 a token
-    line = pretrain.held_out_loss(lm, [Row("1", "ab"), Row("2", "cdef", prompt="xy")], TOKENIZER)
+    torch.nn.init.zeros_(lm.embedding.weight)   # ln 257 = 5.549 per token
+    line = samples.held_out_loss(lm, [Row("1", "ab"), Row("2", "cdef", prompt="xy")], TOKENIZER)
     # 3 and 5 tokens with their ends, 6 characters, 2 words: 8 * 5.549076 / 6, exp(8 * 5.549076 / 2)
     assert line.startswith("held-out texts: 5.549 nats per token, 7.399 per character, perplexity ")
     assert math.log(int(line.split()[-3])) == pytest.approx(22.196304, abs=1e-4)
@@ -203,8 +217,8 @@ def test_pretraining_sees_no_held_out_text_and_measures_without_dropout(folder, 
         seen["held out"], seen["dropout"] = rows, lm.training
         return ""
     monkeypatch.setattr(pretrain.Tokenizer, "train", train)
-    monkeypatch.setattr(data, "batches", batches)
-    monkeypatch.setattr(pretrain, "held_out_loss", held_out_loss)
+    monkeypatch.setattr(pretrain, "batches", batches)
+    monkeypatch.setattr(samples, "held_out_loss", held_out_loss)
     pretrain.main(pretrain.Config(**SMALL, out=str(folder / "again"), width=8, heads=1, layers=1,
                                   passes=1, batch_size=64, samples=1))
     parts = data.split(toy(300))

@@ -1,6 +1,6 @@
 """The three stages on a device that is not the CPU: nothing is left behind, nothing is mixed.
 
-    python -m pytest tests/devices.py     as test_devices.py does: torch has one more device then
+    python -m pytest tests/robustness/devices.py     as test_devices.py does: torch has one more device then
 """
 
 import json
@@ -10,7 +10,6 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 import pretrain
-from minippo import training
 from minippo.run.checkpoint import load_tensors
 from minippo.run.flags import parse
 from minippo.tools import generate
@@ -63,7 +62,7 @@ def write(model):
 
 
 @pytest.mark.parametrize("architecture", ["decoder", "seq2seq"])
-@pytest.mark.parametrize("flags", ["", "--separate-critic --adaptive-kl --whiten-rewards"])
+@pytest.mark.parametrize("flags", ["", "--separate-critic --kl-target 4 --whiten-rewards"])
 def test_the_stages_end_with_the_same_numbers_on_every_device(
         tmp_path, monkeypatch, capsys, architecture, flags):
     for stage, more in (("pretrain", f"--architecture {architecture}"), ("ppo", flags)):
@@ -75,8 +74,8 @@ def test_the_stages_end_with_the_same_numbers_on_every_device(
     world.world(here)
     write(here / "ppo")
     written = capsys.readouterr().out
-    for module in (training, generate):
-        monkeypatch.setattr(module, "pick_device", lambda name: DEVICE)
+    for module in ("run.stage", "tools.generate"):
+        monkeypatch.setattr(f"minippo.{module}.pick_device", lambda name: DEVICE)
     with Everywhere():
         world.world(there)
         write(there / "ppo")

@@ -1,4 +1,4 @@
-"""python -m tests.fuzz: made-up input for all that reads; nothing but a UserError may come of it.
+"""python -m tests.robustness.fuzz: made-up input for all that reads; nothing but a UserError may come of it.
 
 Every target has a strategy (hypothesis makes the inputs: seeded, so that a run can be repeated) and
 a trial that hands one input to the project. A trial returns if the input was accepted, and raises
@@ -10,7 +10,6 @@ import contextlib
 import copy
 import io
 import json
-import resource
 import signal
 import sys
 import tempfile
@@ -28,7 +27,8 @@ from hypothesis import strategies as st
 import finetune_ppo
 import pretrain
 import train_reward
-from minippo import checkpoint, corpora, resume
+from minippo.corpora.read import read
+from minippo.run import checkpoint, resume
 from minippo.run.flags import LARGEST, parse
 from minippo.run.errors import UserError
 from minippo.tools import generate
@@ -78,7 +78,7 @@ def read_file(name):
     def trial(place, content):
         path = place.folder / name
         path.write_bytes(content)
-        rows = corpora.read(path)
+        rows = read(path)
         assert rows and len({row.id for row in rows}) == len(rows)
         for row in rows:
             assert row.text.strip() and (row.rating is None or abs(row.rating) <= 10**9)
@@ -126,7 +126,11 @@ TOKEN_IDS = st.lists(st.integers(-3, 310) | st.integers(), max_size=20)
 
 
 def encode_text(place, text):
-    tokens = place.tokenizer.encode(text)
+    try:
+        tokens = place.tokenizer.encode(text)
+    except UnicodeEncodeError as error:
+        assert any("\ud800" <= letter <= "\udfff" for letter in text)   # half a character
+        raise UserError(error) from None
     assert all(0 <= token < place.tokenizer.vocab_size for token in tokens)
     assert place.tokenizer.end not in tokens and place.tokenizer.decode(tokens) == text
 
@@ -318,6 +322,7 @@ def hunt(name, place, examples, number):
 
 def memory():
     """The largest amount of memory this process has had so far, MiB."""
+    import resource   # not on Windows
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 

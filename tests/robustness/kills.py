@@ -1,4 +1,4 @@
-"""python -m tests.kills: kill each stage with SIGKILL again and again, and compare with clean runs.
+"""python -m tests.robustness.kills: kill each stage with SIGKILL again and again, and compare with clean runs.
 
 Runs are forks of this process, which has imported torch already: a kill costs no start-up.
 """
@@ -27,7 +27,7 @@ STAGES = {
     "pretrain": (pretrain, "--passes 1 --width 16 --heads 2 --layers 1 --vocab-size 300 "
                            "--samples 2 --batch-size 64"),
     "reward": (train_reward, "--passes 1 --normalize-samples 64 --group-size 64"),
-    "ppo": (finetune_ppo, "--iterations 12 --rollout-size 16 --minibatch-size 8 --adaptive-kl "
+    "ppo": (finetune_ppo, "--iterations 12 --rollout-size 16 --minibatch-size 8 --kl-target 4 "
                           "--response-length 8 --separate-critic"),
 }
 

@@ -1,4 +1,4 @@
-"""python -m tests.soak: does a long run of PPO leak memory or files, or slow down? (Linux)
+"""python -m tests.robustness.soak: does a long run of PPO leak memory or files, or slow down? (Linux)
 
 Runs stage 3 on toy data in a process of its own and reads what the system says of it.
 """

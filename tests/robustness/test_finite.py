@@ -10,7 +10,7 @@ import finetune_ppo
 import pretrain
 import train_reward
 from minippo.run.checkpoint import load_tensors, save_tensors
-from minippo.run.flags import run
+from minippo.run.exits import launch
 from minippo.training import NonFiniteError, check_finite, clip_gradients
 from minippo.memory import PPOMemory
 from minippo.policy import ActorCritic, frozen
@@ -112,7 +112,7 @@ def test_a_skipped_minibatch_may_overflow(lm, query):
 def test_equal_scores_one_episode_and_empty_responses_are_defined(lm):
     policy, query = ActorCritic(lm).eval(), pad_left([[0, 3]])
     episodes, stats = collect(policy, frozen(policy), lambda query, response: torch.zeros(1), query,
-                              PPOConfig(response_length=6, missing_end_penalty=0.0),
+                              PPOConfig(response_length=6, missing_end_score=0.0),
                               torch.Generator())
     assert stats["objective/scores_std"] == 0 and stats["ppo/returns/mean"] == 0
     assert episodes.advantages.abs().max() < 1e-3
@@ -126,16 +126,16 @@ TINY = "--data toy --device cpu --precision fp32"
 def test_a_stage_leaves_with_status_3_says_where_and_keeps_what_was_there(
         tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    run(pretrain.main, pretrain.Config, "", f"{TINY} --passes 1 --width 16 --heads 2 --layers 1 "
+    launch(pretrain.main, pretrain.Config, "", f"{TINY} --passes 1 --width 16 --heads 2 --layers 1 "
         "--vocab-size 300 --batch-size 256".split())
-    run(train_reward.main, train_reward.Config, "", f"{TINY} --passes 1 --group-size 512".split())
+    launch(train_reward.main, train_reward.Config, "", f"{TINY} --passes 1 --group-size 512".split())
     path = tmp_path / "runs" / "reward" / "model.pt"
     huge = torch.tensor(1e30)   # a finite weight whose scores are not: 1e60
     weights = load_tensors(path)
     save_tensors(path, weights | {"gain": huge, "head.bias": huge.expand(1).clone()})
     capsys.readouterr()
     with pytest.raises(SystemExit) as left:
-        run(finetune_ppo.main, finetune_ppo.Config, "",
+        launch(finetune_ppo.main, finetune_ppo.Config, "",
             f"{TINY} --iterations 2 --rollout-size 8 --minibatch-size 8".split())
     assert left.value.code == 3
     message = capsys.readouterr().err.splitlines()[-1]
@@ -146,7 +146,7 @@ def test_a_stage_leaves_with_status_3_says_where_and_keeps_what_was_there(
 def test_a_model_that_has_gone_wrong_in_its_last_step_is_not_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as left:
-        run(pretrain.main, pretrain.Config, "", f"{TINY} --passes 1 --width 16 --heads 2 "
+        launch(pretrain.main, pretrain.Config, "", f"{TINY} --passes 1 --width 16 --heads 2 "
             "--layers 1 --vocab-size 300 --batch-size 100000 --warmup 0 --lr 1e9".split())
     assert left.value.code == 3
     last = capsys.readouterr().err.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""A few hundred made-up inputs for each target of tests/fuzz.py, and the hunt itself."""
+"""A few hundred made-up inputs for each target of tests/robustness/fuzz.py, and the hunt itself."""
 
 import time
 
@@ -7,7 +7,7 @@ import pytest
 from minippo.run.errors import UserError
 
 pytest.importorskip("hypothesis")
-fuzz = pytest.importorskip("tests.fuzz")
+fuzz = pytest.importorskip("tests.robustness.fuzz")
 
 
 @pytest.fixture(scope="module")

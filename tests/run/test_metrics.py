@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from minippo import metrics
+from minippo.run import metrics
 from minippo.run.metrics import Metrics, clock
 
 TIMES = [100, 104, 113, 115, 120]   # the start, then the end of each of four iterations

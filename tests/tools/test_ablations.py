@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from minippo import ppo
-from minippo.__main__ import COMMANDS
+from minippo.run.commands import COMMANDS
 from minippo.run.flags import parse
 from minippo.run.errors import UserError
 from minippo.training import NonFiniteError

@@ -87,7 +87,7 @@ def prompts(parts):
 
 def test_a_report_measures_both_models_and_the_reference_has_no_kl(small, tmp_path):
     parts = split(TOY)
-    config = Config(response_length=6, missing_end_penalty=0.0)
+    config = Config(response_length=6, missing_end_score=0.0)
     text = report(*small, prompts(parts), parts, TOKENIZER, config, tmp_path)
     figures = json.loads((tmp_path / "comparison.json").read_text())
     assert figures["reference"]["kl"] == 0 and figures["policy"]["kl"] > 0
@@ -116,7 +116,7 @@ def test_d42_a_seed_fixes_the_report(small, tmp_path):
 def test_where_hardly_a_response_ends_the_report_says_what_to_do(small, tmp_path):
     parts, note = split(TOY), "note: 0% of the responses end by themselves, and all others"
     for penalty in (1.0, 0.0):
-        config = Config(response_length=6, missing_end_penalty=penalty)
+        config = Config(response_length=6, missing_end_score=penalty)
         text = report(*small, prompts(parts), parts, TOKENIZER, config, tmp_path)
         assert (note in text) == bool(penalty)   # of an untrained model
 

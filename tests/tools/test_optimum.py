@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from minippo.__main__ import COMMANDS
+from minippo.run.commands import COMMANDS
 from minippo.run.errors import UserError
 from minippo.generation import generate
 from minippo.policy import ActorCritic

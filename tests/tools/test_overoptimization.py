@@ -81,7 +81,7 @@ def test_what_is_measured_of_responses_by_hand():
             return self.logprob * (response != PAD), None, None
 
     bench = SimpleNamespace(
-        reference=Sure(-1.5), sign=-1, settings={"missing_end_penalty": 7.0},
+        reference=Sure(-1.5), sign=-1, settings={"missing_end_score": -7.0},
         reward=lambda query, response: torch.tensor([2.0, 3.0]),
         judge=SimpleNamespace(bag=lambda texts: torch.tensor([0.5, -0.25])))
     response = pad_right([[4, 0], [4, 5, 6]])   # ended; cut off
@@ -182,7 +182,7 @@ def flags(tmp_path_factory):
                 model=f"{folder}/{{seed}}/pretrain", reward=f"{folder}/{{seed}}/reward",
                 seeds="5,", kl_coefs="0.1,0.2", best_of="1,2,8", prompts=8, responses=2,
                 ppo="--iterations 1 --rollout-size 8 --minibatch-size 8 --precision fp32 "
-                    "--response-length 12 --missing-end-penalty 0")
+                    "--response-length 12 --missing-end-score 0")
 
 
 @pytest.fixture(scope="module")
