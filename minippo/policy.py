@@ -50,7 +50,8 @@ class ActorCritic(nn.Module):
 
     def reference(self):
         """What the policy is kept close to: itself as it is now, frozen, at the same temperature."""
-        return frozen(ActorCritic(self.lm, temperature=self.temperature))
+        device = next(self.parameters()).device
+        return frozen(ActorCritic(self.lm, temperature=self.temperature)).to(device)
 
 
 def log_softmax(logits, temperature=1.0):

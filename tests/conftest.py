@@ -65,7 +65,8 @@ def reward_stage(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The small world of finished stages, made once a module; not to be changed."""
-    from tests.robustness.world import world   # its three scripts are for the tests that damage it
+    # its three scripts are for the tests that damage it
+    from tests.robustness.world import world
     return world(tmp_path_factory.mktemp("world"))
 
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from minippo.corpora.rows import Row, fingerprint
-from minippo.data import (SHARES, Comparisons, DataError, Prompts, batches, encode, random_cut, split,
-                          tensors)
+from minippo.data import SHARES, Comparisons, DataError, Prompts, batches, encode, random_cut, split, tensors
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD
 from minippo.tools.calibration import fresh_pairs
@@ -123,7 +122,7 @@ def test_prompts_are_the_end_token_and_beginnings_of_every_length_asked_for():
     query = prompts.sample(400, seeded())
     found = {text(row) for row in query}
     assert found == {"ab", "abc", "abcd", "abcde", "xy", "xyz"}   # 4 and 5 of "xyz" are all of it
-    assert all([token for token in row if token != PAD][0] == END for row in query.tolist())
+    assert all(next(token for token in row if token != PAD) == END for row in query.tolist())
     assert (query[:, -1] != PAD).all() and (query[:, -1] != END).all()
 
 

@@ -167,11 +167,11 @@ def test_d37_a_separate_critic_starts_as_the_reward_model_s_score_of_every_prefi
 
 def test_d37_values_teach_the_shared_trunk_and_a_separate_critic_alone(policy, query, response):
     policy(query, response)[1].sum().backward()
-    learnt = [p.grad is not None and p.grad.any().item() for p in policy.lm.parameters()]
+    learned = [p.grad is not None and p.grad.any().item() for p in policy.lm.parameters()]
     if policy.critic is None:
-        assert any(learnt) and policy.value_head.weight.grad.any()
+        assert any(learned) and policy.value_head.weight.grad.any()
     else:
-        assert not any(learnt) and policy.critic.head.weight.grad.any()
+        assert not any(learned) and policy.critic.head.weight.grad.any()
 
 
 def test_d38_dropout_is_off_in_a_frozen_copy(query, response):

@@ -63,7 +63,7 @@ def memory_of(rollout):
 
 
 def rollout_of(lengths, advantage=1.0):
-    """Responses of these lengths; old log-probs, values and returns 0, all advantages alike."""
+    """Responses of these lengths; old log-probs, values and returns 0, all advantages the same."""
     response = pad_right([[5] * n for n in lengths])
     mask = response != PAD
     zeros = torch.zeros(response.shape)

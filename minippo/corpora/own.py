@@ -41,7 +41,7 @@ def own(path):
                     row = replace(row, id=min(first.id, row.id), votes=first.votes + row.votes)
                 rows[row.texts] = row
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error}); mend that, or give another") from error
+        raise UserError(f"{path}: cannot be read ({error}); fix that, or give another") from error
     if not rows:
         raise UserError(f"{path}: empty, or without a usable row; it needs one text at least")
     if unused := columns - COLUMNS - {"", "votes"}:

@@ -97,7 +97,7 @@ def expected_calibration_error(margin, bins=10):
 
 
 def rater_agreement(comparisons, count, generator):
-    """How often two people order a pair of texts alike: one rater of each against another of each.
+    """How often two people order a pair of texts the same way: one rater of each against another of each.
 
     Ties are no opinion and are left out, and so are texts that only one person rated.
     Returns   a share, of about `count` random pairs before that; None if nothing is left

@@ -7,7 +7,8 @@ from pathlib import Path
 from minippo.run.errors import UserError
 from minippo.run.flags import option
 
-PANELS = {"objective/scores": "score of the reward model", "objective/kl": "KL from the reference, nats"}
+PANELS = {"objective/scores": "mean score (reward model)", "objective/kl": "KL from the reference (nats)"}
+GREY = "#808080"   # of letters and axes: can be read on white and on black
 
 
 @dataclass
@@ -23,16 +24,19 @@ def main(config):
         from matplotlib.figure import Figure
     except ImportError:
         raise UserError("this needs matplotlib: pip install matplotlib") from None
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    figure = Figure(figsize=(8, 2.8), layout="constrained")
     for axes, (key, title) in zip(figure.subplots(1, len(PANELS)), PANELS.items()):
         for name, rows in records.items():
-            axes.plot([row["iteration"] for row in rows], [row[key] for row in rows], label=name)
-        axes.set(title=title, xlabel="iteration")
+            axes.plot([1 + row["iteration"] for row in rows], [row[key] for row in rows], label=name)
+        axes.set_title(title, color=GREY)
+        axes.set_xlabel("iteration", color=GREY)
+        axes.tick_params(color=GREY, labelcolor=GREY)
+        axes.spines[["left", "bottom"]].set_color(GREY)
         axes.spines[["top", "right"]].set_visible(False)
     if len(records) > 1:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, labelcolor=GREY)
     try:
-        figure.savefig(config.out)
+        figure.savefig(config.out, transparent=True)
     except (OSError, ValueError) as error:   # no such folder, or no such format
         raise UserError(f"--out {config.out}: cannot be written ({error})") from None
 

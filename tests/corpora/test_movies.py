@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from minippo import movies
+from minippo.corpora import movies
 from minippo.corpora.read import read
 from minippo.run.errors import UserError
 from minippo.corpora.rows import Row

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minippo import corpora
+from minippo.corpora import own
 from minippo.corpora.read import read
 from minippo.run.errors import UserError
 from minippo.corpora.rows import Row
@@ -29,10 +29,6 @@ def complaint(path, **options):
 def test_a_rating_is_the_mean_of_the_votes_and_none_without_votes():
     assert Row("a", "text", (3.0, -1.0, 1.0)).rating == 1.0
     assert Row("a", "text").rating is None
-
-
-def test_a_user_error_is_one_line_whatever_it_is_made_of():
-    assert str(UserError("a: wrong\n  mend\tit ")) == "a: wrong mend it"
 
 
 def test_a_text_file_is_one_text_a_line(tmp_path):
@@ -144,7 +140,7 @@ def test_a_folder_of_reviews_is_read_with_signs_and_without_breaks(tmp_path, spl
 
 
 def test_a_folder_gives_the_first_short_reviews_of_each_sign(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(corpora, "REVIEWS", 2)
+    monkeypatch.setattr(own, "REVIEWS", 2)
     for sign in ("pos", "neg"):
         for number, length in enumerate([1001, 1000, 10, 11]):
             file(tmp_path, f"{sign}/{number}.txt", sign[0] * length)

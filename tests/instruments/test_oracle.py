@@ -169,7 +169,8 @@ def train_both(world, config, iterations=2):
         assert_close(policy.logits.detach(), world.policy.logits, "the policy's logits")
         assert_close(policy.values.detach(), world.policy.values, "the critic's values")
         if not expected["ppo/early_stops"]:
-            assert sorted(sum(memory.order, [])) == sorted([*range(len(episodes))] * config.epochs)
+            seen = [i for numbers in memory.order for i in numbers]
+            assert sorted(seen) == sorted([*range(len(episodes))] * config.epochs)
         history.append(expected | {"minibatches": len(memory.order)})
     return history
 

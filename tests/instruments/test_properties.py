@@ -11,8 +11,17 @@ import torch.nn.functional as F
 from minippo.generation import generate
 from minippo.memory import PPOMemory, Rollout, explained_variance
 from minippo.policy import ActorCritic, at_tokens, entropy_of, log_softmax
-from minippo.ppo import (AdaptiveKL, PPOConfig, gae, kl_estimates, penalized_rewards, policy_loss,
-                         ppo_loss, value_loss, whiten)
+from minippo.ppo import (
+    AdaptiveKL,
+    PPOConfig,
+    gae,
+    kl_estimates,
+    penalized_rewards,
+    policy_loss,
+    ppo_loss,
+    value_loss,
+    whiten,
+)
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD, masked_mean, pad_left, pad_right
 from minippo.transformer import TransformerConfig, build

@@ -1,4 +1,4 @@
-"""Lines of the three scripts that decide what is learnt: each stage in process, on a tiny model."""
+"""Lines of the three scripts that decide what is learned: each stage in process, on a tiny model."""
 
 import math
 from types import SimpleNamespace
@@ -222,7 +222,7 @@ def test_pretraining_sees_no_held_out_text_and_measures_without_dropout(folder, 
     pretrain.main(pretrain.Config(**SMALL, out=str(folder / "again"), width=8, heads=1, layers=1,
                                   passes=1, batch_size=64, samples=1))
     parts = data.split(toy(300))
-    learnt = parts["reward"] + parts["judge"]
-    assert seen["texts"] == [row.text for row in learnt]
-    assert seen["examples"] == data.encode(learnt, TOKENIZER, 128)
+    learned = parts["reward"] + parts["judge"]
+    assert seen["texts"] == [row.text for row in learned]
+    assert seen["examples"] == data.encode(learned, TOKENIZER, 128)
     assert seen["held out"] == parts["prompts"] + parts["test"] and seen["dropout"] is False

@@ -1,5 +1,6 @@
-"""A dataclass is the command line, and a mistake on it is one line."""
+"""A dataclass is the command line, a mistake on it is one line, and an exit status says what it was."""
 
+import signal
 from dataclasses import dataclass, fields
 
 import pytest
@@ -7,11 +8,15 @@ import pytest
 import finetune_ppo
 import pretrain
 import train_reward
-from minippo.run.flags import DeviceConfig, option, parse, run
+from minippo.data import DataError
+from minippo.run.commands import COMMANDS, tool
 from minippo.run.errors import UserError
-from minippo.tools import generate
+from minippo.run.exits import launch
+from minippo.run.flags import DATA, MODEL, PPO, RUN, DeviceConfig, StageConfig, option, parse
+from minippo.training import NonFiniteError
 
-MODULES = [pretrain, train_reward, finetune_ppo, generate]
+STAGES = [pretrain, train_reward, finetune_ppo]
+MODULES = STAGES + [tool(name) for name in COMMANDS]
 
 
 @dataclass
@@ -22,7 +27,6 @@ class Config(DeviceConfig):
     name: str = option("", "any text")
     mode: str = option("fast", "which", choices=("fast", "slow"))
     flag: bool = option(False, "whether")
-    other: bool = option(True, "whether not")
 
 
 def given(line):
@@ -34,10 +38,8 @@ def test_without_flags_the_defaults_hold():
 
 
 def test_flags_set_fields_of_their_types():
-    config = given("--count 7 --share 1 --any-number -2.5 --name x --mode slow "
-                   "--flag --no-other --seed 5")
-    expected = Config(5, count=7, share=1.0, any_number=-2.5, name="x", mode="slow",
-                      flag=True, other=False)
+    config = given("--count 7 --share 1 --any-number -2.5 --name x --mode slow --flag --seed 5")
+    expected = Config(5, count=7, share=1.0, any_number=-2.5, name="x", mode="slow", flag=True)
     assert config == expected and type(config.count) is int and type(config.share) is float
 
 
@@ -56,6 +58,7 @@ def test_limits_belong_to_the_range():
     ("--share half", "invalid float value"),
     ("--mode medium", "invalid choice: 'medium'"),
     ("--flag yes", "unrecognized arguments: yes"),
+    ("--no-flag", "unrecognized arguments: --no-flag"),
     ("--unknown 1", "--unknown"),
     ("--coun 1", "--coun"),   # a new flag must not change what an old command means
     ("--device tpu", "invalid choice: 'tpu'"),
@@ -69,33 +72,6 @@ def test_a_bad_value_leaves_with_status_2_and_one_line(line, reason, capsys):
     assert err.startswith("error: ") and reason in err and err.count("\n") == 1
 
 
-def test_a_user_s_error_in_main_leaves_with_status_2_and_one_line(capsys):
-    def main(config):
-        raise UserError(f"--count {config.count}:\n too many")
-    with pytest.raises(SystemExit) as left:
-        run(main, Config, "A test.", ["--count", "9"])
-    assert left.value.code == 2 and capsys.readouterr().err == "error: --count 9: too many\n"
-
-
-def test_other_errors_are_not_hidden():
-    def main(config):
-        raise RuntimeError("a bug")
-    with pytest.raises(RuntimeError, match="a bug"):
-        run(main, Config, "A test.", [])
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_help_shows_every_flag_with_its_help_and_default(module, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "1000")   # no words broken at their hyphens
-    with pytest.raises(SystemExit) as left:
-        run(module.main, module.Config, module.__doc__, ["--help"])
-    shown = " ".join(capsys.readouterr().out.split())
-    assert left.value.code == 0
-    for field in fields(module.Config):
-        assert "--" + field.name.replace("_", "-") in shown
-        assert f"{field.metadata['help']} (default: {field.default})" in shown
-
-
 @pytest.mark.parametrize("module", MODULES)
 def test_defaults_are_within_their_own_limits_and_of_their_own_type(module):
     for field in fields(module.Config):
@@ -104,3 +80,140 @@ def test_defaults_are_within_their_own_limits_and_of_their_own_type(module):
         assert high is None or field.default <= high
         assert choices is None or field.default in choices
         assert type(field.default) is field.type and field.metadata["help"]
+
+
+# ---------------------------------------------------------------- --help
+
+def shown_by(module, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")   # no words broken at their hyphens
+    with pytest.raises(SystemExit) as left:
+        launch(module.main, module.Config, module.__doc__, ["--help"])
+    assert left.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_help_shows_every_flag_with_its_help_and_default(module, capsys, monkeypatch):
+    shown = " ".join(shown_by(module, capsys, monkeypatch).split())
+    for field in fields(module.Config):
+        assert "--" + field.name.replace("_", "-") in shown
+        default = "" if field.type is bool else f" (default: {field.default})"
+        assert field.metadata["help"] + default in shown
+
+
+def groups(shown):
+    """{heading: flags below it} of a --help, in its order."""
+    found = {}
+    for line in shown.splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            flags = found.setdefault(line[:-1], [])
+        elif line.startswith("  --"):
+            flags.append(line.split()[0])
+    return found
+
+
+THE_RUN = "--seed --device --precision --out --resume --overwrite --save-every".split()
+
+
+@pytest.mark.parametrize("module, first", [
+    (pretrain, {DATA: ["--data"], MODEL: "--architecture --vocab-size --width --heads --layers --context "
+                "--dropout".split()}),
+    (train_reward, {DATA: ["--data"], MODEL: ["--model"]}),
+    (finetune_ppo, {DATA: "--data --shortest-prompt --longest-prompt".split(),
+                    MODEL: "--model --reward --separate-critic --temperature".split()})])
+def test_the_flags_of_a_stage_stand_in_groups_and_those_of_the_run_are_the_last(
+        module, first, capsys, monkeypatch):
+    found = groups(shown_by(module, capsys, monkeypatch))
+    own = PPO if module is finetune_ppo else "training"
+    assert found.keys() == {"options", DATA, MODEL, own, RUN} and list(found)[-1] == RUN
+    assert found[RUN] == THE_RUN and {title: found[title] for title in first} == first
+    assert sum(map(len, found.values())) == len(fields(module.Config))
+    assert {"--lr", "--passes" if own != PPO else "--iterations"} <= set(found[own])
+
+
+def test_a_flag_without_a_group_stands_with_those_of_its_class(capsys, monkeypatch):
+    @dataclass
+    class Own(StageConfig):
+        GROUP = "mine"
+        seed: int = option(1, "another default, in the group of the class that gives it")
+        mine: int = option(2, "in the group of its class")
+        model: str = option("", "in the group it names", group=MODEL)
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit):
+        parse(Own, "A test.", ["--help"])
+    found = groups(capsys.readouterr().out)
+    assert found["mine"] == ["--seed", "--mine"] and found[MODEL] == ["--model"]
+    assert found[RUN] == [flag for flag in THE_RUN if flag != "--seed"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_switch_is_off_without_its_flag_and_has_no_second_form(module, capsys, monkeypatch):
+    assert "--no-" not in shown_by(module, capsys, monkeypatch)
+    assert not any(field.default for field in fields(module.Config) if field.type is bool)
+
+
+def test_resume_and_overwrite_exclude_each_other():
+    with pytest.raises(UserError, match="--resume keeps .* --overwrite deletes it; give one"):
+        StageConfig(resume=True, overwrite=True)
+
+
+# ---------------------------------------------------------------- exit statuses
+
+def test_a_user_s_error_in_main_leaves_with_status_2_and_one_line(capsys):
+    def main(config):
+        raise UserError(f"--count {config.count}:\n too many")
+    with pytest.raises(SystemExit) as left:
+        launch(main, Config, "A test.", ["--count", "9"])
+    assert left.value.code == 2 and capsys.readouterr().err == "error: --count 9: too many\n"
+
+
+def left_by(error, capsys, config_class=Config):
+    """Exit status and stderr of a script whose main raises this."""
+    def main(config):
+        raise error
+    with pytest.raises(SystemExit) as left:
+        launch(main, config_class, "A test.", [])
+    return left.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error, config_class, status, line", [
+    (DataError("the data has\n3 usable rows"), Config, 2, "the data has 3 usable rows"),
+    (NonFiniteError("iteration 3: loss is not finite"), StageConfig, 3,
+     "iteration 3: loss is not finite; train again with a lower --lr and --overwrite"),
+    (NonFiniteError("loss is not finite"), Config, 3,
+     "loss is not finite; train again with a lower --lr"),   # it has no --overwrite
+    (KeyboardInterrupt(), StageConfig, 130,
+     "stopped; the same command with --resume, and no --overwrite, goes on"),
+    (KeyboardInterrupt(), Config, 130, "stopped"),
+    (PermissionError(13, "Permission denied", "a.txt"), Config, 2,
+     "[Errno 13] Permission denied: 'a.txt'; fix that, and try again")])
+def test_what_a_user_can_cause_has_its_status_and_one_line(error, config_class, status, line, capsys):
+    assert left_by(error, capsys, config_class) == (status, f"error: {line}\n")
+
+
+def test_a_user_error_is_one_line_whatever_it_is_made_of():
+    assert str(UserError("a: wrong\n  fix\tit ")) == "a: wrong fix it"
+
+
+def test_of_a_very_long_line_the_middle_is_left_out(capsys):
+    status, err = left_by(UserError("a" * 600 + "b" * 600), capsys)
+    assert (status, err) == (2, "error: " + "a" * 500 + " ... " + "b" * 500 + "\n")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), ValueError("a bug"), ArithmeticError("a bug")])
+def test_other_errors_are_not_hidden(error):
+    def main(config):
+        raise error
+    with pytest.raises(type(error), match="a bug"):
+        launch(main, Config, "A test.", [])
+
+
+@pytest.mark.parametrize("before, inside", [
+    (signal.SIG_DFL, signal.default_int_handler), (signal.SIG_IGN, signal.SIG_IGN)])
+def test_sigterm_stops_a_script_as_ctrl_c_does_unless_it_is_ignored(before, inside):
+    found, kept = [], signal.signal(signal.SIGTERM, before)
+    try:
+        launch(lambda config: found.append(signal.getsignal(signal.SIGTERM)), Config, "A test.", [])
+    finally:
+        signal.signal(signal.SIGTERM, kept)
+    assert found == [inside]

@@ -1,7 +1,7 @@
 """A stopped run goes on to the very bytes of one that was not stopped."""
 
-import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,65 +11,30 @@ from pathlib import Path
 import pytest
 import torch
 
+from minippo.ppo import AdaptiveKL
+from minippo.run import resume
 from minippo.run.checkpoint import load_tensors
-from minippo.run.flags import StageConfig
 from minippo.run.errors import UserError
+from minippo.run.resume import digest
+from minippo.run.signals import deferred_signals
 from minippo.training import NonFiniteError
-from minippo.run.metrics import Metrics
-from minippo.run.resume import deferred_signals, digest, resumable
 from tests.robustness.kills import trial
+from tests.robustness.posix import posix
+from tests.run.walk import corpus, interrupt_at, values, walk
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Walk(torch.nn.Module):
-    """A random walk: its weight, with steps from the stage's generator and from torch's."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
-
-
-def walk(folder, total, generator_seed=0, stop=None, origin=("rows",), **flags):
-    """Run `total` iterations; `stop(iteration)` may raise or send a signal. Returns the walk."""
-    config = StageConfig(**{"save_every": 0.0} | flags)
-    torch.manual_seed(0)
-    generator = torch.Generator().manual_seed(generator_seed)
-    model = Walk()
-    optimizer = torch.optim.Adam(model.parameters(), 0.1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 1 / (n + 1))
-    metrics = Metrics(folder, total, {})
-    with resumable(config, folder, total, generator, origin, model=model, optimizer=optimizer,
-                   schedule=schedule, metrics=metrics) as iterations:
-        for iteration in iterations:
-            draws = torch.rand(3, generator=generator) + torch.rand(3)
-            optimizer.zero_grad()
-            (model.weight * draws).sum().backward()
-            optimizer.step()
-            schedule.step()
-            metrics.log(iteration, {"x": model.weight[0].item()}, 1)
-            if stop:
-                stop(iteration)
-    metrics.close()
-    return model.weight.tolist()
-
-
-def values(folder):
-    return [json.loads(line)["x"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def interrupt_at(last):
-    def stop(iteration):
-        if iteration == last:
-            raise RuntimeError("power cut")
-    return stop
+@pytest.fixture(autouse=True)
+def rows(tmp_path):
+    return corpus(tmp_path)
 
 
 @pytest.fixture
-def clean(tmp_path):
+def clean(tmp_path, rows):
+    """Where a walk of 6 steps ends, and its record."""
     folder = tmp_path / "clean"
-    folder.mkdir()
-    return walk(folder, 6), values(folder)
+    return walk(folder, 6, data=rows), values(folder)
 
 
 @pytest.mark.parametrize("save_every", [0.0, 1e9])
@@ -104,17 +69,55 @@ def test_a_record_shorter_than_the_state_is_refused(tmp_path):
         walk(tmp_path, 6, resume=True)
 
 
+def test_the_walk_depends_on_all_that_a_state_keeps(tmp_path, rows):
+    def moved(**state):   # where it ends with this of an earlier state
+        with pytest.raises(RuntimeError):
+            walk(tmp_path, 6, stop=interrupt_at(3), overwrite=True)
+        kept = load_tensors(tmp_path / "state.pt")
+        new = kept | {name: x for name, x in state.items() if name in kept}
+        new["training"] = kept["training"] | {name: x for name, x in state.items() if name not in kept}
+        torch.save(new, tmp_path / "state.pt")
+        return walk(tmp_path, 6, resume=True)
+    early = walk(tmp_path / "early", 1, data=rows)
+    assert len(early) == 4
+    first = load_tensors(tmp_path / "early/state.pt")
+    names = ["model", "optimizer", "schedule", "steering"]
+    assert {*names, "metrics"} == first["training"].keys()
+    ends = [moved(), *(moved(**{name: first["training"][name]}) for name in names),
+            *(moved(**{name: first[name]}) for name in ("generator", "torch"))]
+    assert all(one != other for i, one in enumerate(ends) for other in ends[:i])
+
+
+@posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_lets_the_iteration_end_and_saves(tmp_path, clean, number):
+def test_a_signal_lets_the_iteration_end_and_saves(tmp_path, clean, number, capfd):
     def stop(iteration):
         if iteration == 2:
             os.kill(os.getpid(), number)
     with pytest.raises(KeyboardInterrupt):
         walk(tmp_path, 6, stop=stop, save_every=1e9)
+    assert "stopping after this iteration; once more stops at once\n" in capfd.readouterr().err
     assert load_tensors(tmp_path / "state.pt")["iteration"] == 3
     assert (walk(tmp_path, 6, resume=True), values(tmp_path)) == clean
 
 
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_last_state_is_written_stops_the_run_and_loses_nothing(
+        tmp_path, clean, number, monkeypatch):
+    def save(path, about, done, *others, right=resume.save):
+        right(path, about, done, *others)
+        if done == 6:
+            os.kill(os.getpid(), number)
+    monkeypatch.setattr(resume, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        walk(tmp_path, 6)
+    monkeypatch.undo()
+    assert load_tensors(tmp_path / "state.pt")["iteration"] == 6
+    assert (walk(tmp_path, 6, resume=True), values(tmp_path)) == clean
+
+
+@posix
 def test_the_second_signal_acts_at_once():
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), deferred_signals() as noted:
@@ -124,6 +127,7 @@ def test_the_second_signal_acts_at_once():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@posix
 def test_a_signal_that_is_ignored_stays_so():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)   # as in `nohup` or a script's `&`
     try:
@@ -139,32 +143,48 @@ def test_other_settings_are_refused_and_named(tmp_path):
         walk(tmp_path, 6, stop=interrupt_at(3))
     with pytest.raises(UserError, match="--seed was 0, now 1.*begin again with --overwrite"):
         walk(tmp_path, 6, resume=True, seed=1)
-    walk(tmp_path, 6, resume=True, save_every=5.0, out="elsewhere")   # these change nothing
+    with pytest.raises(UserError, match="--seed was 0, now 1; --precision was fp32, now bf16"):
+        walk(tmp_path, 6, resume=True, precision="bf16", seed=1)
 
 
-def test_another_origin_is_refused(tmp_path):
+def test_a_run_may_be_moved_and_saved_less_often(tmp_path, rows, clean):
+    with pytest.raises(RuntimeError):
+        walk(tmp_path / "here", 6, stop=interrupt_at(3), data=rows)
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    assert walk(tmp_path / "there", 6, resume=True, save_every=5.0, data=rows) == clean[0]
+
+
+@pytest.mark.parametrize("other", ["rows", "a weight"])
+def test_another_origin_is_refused(tmp_path, clean, other):
     with pytest.raises(RuntimeError):
         walk(tmp_path, 6, stop=interrupt_at(3))
+    if other == "rows":
+        corpus(tmp_path, "movie")
     with pytest.raises(UserError, match="models or device that this run began with have changed"):
-        walk(tmp_path, 6, origin=("other rows",), resume=True)
+        walk(tmp_path, 6, resume=True, start=0.0 if other == "rows" else 1e-9)
+    corpus(tmp_path)
+    assert (walk(tmp_path, 6, resume=True), values(tmp_path)) == clean   # nothing was lost
 
 
 def test_overwrite_begins_again(tmp_path, clean):
     with pytest.raises(RuntimeError):
-        walk(tmp_path, 6, generator_seed=9, stop=interrupt_at(3))
+        walk(tmp_path, 6, seed=9, stop=interrupt_at(3))
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "mine.txt").write_text("kept")
     assert (walk(tmp_path, 6, overwrite=True), values(tmp_path)) == clean
-    assert {path.name for path in tmp_path.iterdir()} == {"clean", "mine.txt", "metrics.jsonl",
-                                                          "state.pt"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "clean", "mine.txt", "rows.txt", "metrics.jsonl", "state.pt"}
 
 
 @pytest.mark.parametrize("damage", [
     lambda state: [1], lambda state: {}, lambda state: state | {"iteration": "3"},
     lambda state: state | {"iteration": -2}, lambda state: state | {"iteration": 7},
     lambda state: state | {"settings": 3},
-    lambda state: state | {"parts": {}}, lambda state: state | {"generator": torch.zeros(3)},
-    lambda state: state | {"parts": state["parts"] | {"model": {}}},
+    lambda state: state | {"training": {}},
+    lambda state: state | {"generator": torch.zeros(3)},
+    lambda state: state | {"training": state["training"] | {"model": {}}},
+    lambda state: state | {"training": state["training"] | {"steering": [1]}},
+    lambda state: {name: x for name, x in state.items() if name != "training"} | {"parts": {}},
     lambda state: {"settings": state["settings"], "origin": state["origin"], "iteration": 3}])
 def test_a_damaged_state_is_refused(tmp_path, damage):
     with pytest.raises(RuntimeError):
@@ -184,6 +204,25 @@ def test_a_number_that_is_none_keeps_the_last_good_state_and_says_where(tmp_path
     assert load_tensors(tmp_path / "state.pt")["iteration"] == 3
 
 
+@pytest.mark.parametrize("last", [0, 5])
+def test_the_iteration_is_named_from_the_first_to_the_last(tmp_path, last):
+    def stop(iteration):
+        if iteration == last:
+            raise NonFiniteError("loss is not finite")
+    kept = "" if last == 0 else f"; {tmp_path / 'state.pt'} holds an earlier state"
+    with pytest.raises(NonFiniteError) as caught:
+        walk(tmp_path, 6, stop=stop)
+    assert str(caught.value) == f"iteration {last}: loss is not finite{kept}"
+
+
+def test_plain_attributes_are_kept_as_those_of_modules_are(tmp_path):
+    about, generator = {"settings": {}, "origin": ""}, torch.Generator()
+    resume.save(tmp_path / "state.pt", about, 2, generator, {"steering": AdaptiveKL(0.3, 4.0, 50.0)})
+    steering = AdaptiveKL(0.1, 4.0, 50.0)
+    assert resume.restore(tmp_path / "state.pt", about, 9, generator, {"steering": steering}) == 2
+    assert vars(steering) == {"kl_coef": 0.3, "target": 4.0, "horizon": 50.0}
+
+
 def test_a_fingerprint_depends_on_every_weight_and_row():
     one, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     other.load_state_dict(one.state_dict())
@@ -193,6 +232,7 @@ def test_a_fingerprint_depends_on_every_weight_and_row():
     assert digest(one) != digest(other)
 
 
+@posix
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["decoder", "seq2seq"])
 def test_d42_killed_runs_of_all_stages_end_with_the_bytes_of_clean_ones(tmp_path, architecture):
@@ -212,6 +252,7 @@ def script(folder, *words, **options):
 TINY = "--data toy --passes 1000 --width 16 --heads 2 --layers 1 --vocab-size 300 --device cpu"
 
 
+@posix
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_script_says_how_to_go_on(tmp_path, number):

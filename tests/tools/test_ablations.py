@@ -65,7 +65,7 @@ def test_the_baseline_repeats_itself_after_all_faults(sound):
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_no_fault_touches_the_judgement(name):
-    # nothing is learnt at lr 0: J and KL must be the reference's, computed without the fault
+    # nothing is learned at lr 0: J and KL must be the reference's, computed without the fault
     still = replace(CONFIG, lr=0.0, iterations=2, seed_count=1)
     right, = run(ABLATIONS["baseline"], still)
     judged, = run(ABLATIONS[name], still)

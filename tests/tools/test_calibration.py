@@ -5,14 +5,16 @@ import math
 import pytest
 import torch
 
-from minippo.data import Comparisons
 from minippo.corpora.rows import Row
+from minippo.data import Comparisons
 from minippo.tokenizer import Tokenizer
 from minippo.tools.calibration import (
     accuracy,
     everyone_compared,
     expected_calibration_error,
+    fresh_pairs,
     lines,
+    others_margin,
     rater_agreement,
     report,
 )
@@ -79,13 +81,81 @@ def test_d17_accuracy_by_margin_and_its_shares():
 
 
 def test_d18_the_ceiling_is_how_often_people_s_mean_agrees_with_one_of_them():
-    # votes 0 or 4 against 1: the mean 2 says x, one vote says so half of the time
-    found = figures(Letters(x=1.0), rows({"x": [0, 4], "y": [1]}))
-    assert found["ceiling"] == pytest.approx(0.5, abs=0.05) == found["accuracy"]
-    found = figures(Letters(y=1.0), rows({"x": [2, 2], "y": [1]}))
+    # x is preferred by 2 of its 3 raters. One of the 4s: the others say (0 + 4) / 2 against 1, right;
+    # the 0: they say (4 + 4) / 2, and are wrong
+    found = figures(Letters(x=1.0), rows({"x": [0, 4, 4], "y": [1, 1]}))
+    assert found["ceiling"] == pytest.approx(2 / 3, abs=0.03) == found["accuracy"]
+    found = figures(Letters(y=1.0), rows({"x": [2, 2], "y": [1, 1]}))
     assert found["ceiling"] == 1 and found["accuracy"] == 0   # people's, whatever the model says
-    assert "ceiling" not in figures(Letters(y=1.0), rows({"x": [2], "y": [1]}))   # one vote each
 
+
+def test_a_vote_does_not_help_to_predict_itself():
+    # votes 0 or 4 against 1: who said 4 differs from the other, 0, and who said 0 from the other, 4.
+    # With the vote in the mean, 2, it would be 1/2
+    assert figures(Letters(x=1.0), rows({"x": [0, 4], "y": [1, 1]}))["ceiling"] == 0
+
+
+def test_the_ceiling_is_of_the_pairs_that_others_rated_too():
+    assert "ceiling" not in figures(Letters(y=1.0), rows({"x": [2], "y": [1]}))
+    assert "ceiling" not in figures(Letters(y=1.0), rows({"x": [2, 2], "y": [1]}))
+    # z, that one person rated and liked, would win against both
+    found = figures(Letters(z=1.0), rows({"x": [2, 2], "y": [1, 1], "z": [5]}))
+    assert found["ceiling"] == 1 == found["raters"]
+    assert found["accuracy"] == pytest.approx(5 / 6, abs=0.03)   # z: two of three pairs; x, y: no opinion
+
+
+def test_what_the_others_say_of_each_pair_by_hand():
+    comparisons = Comparisons(rows({"a": [1, 2, 6], "b": [3, 0], "c": [5]}), TOKENIZER, 32)
+    chosen, rejected = torch.tensor([0, 1, 0, 2, 0]), torch.tensor([1, 0, 1, 0, 2])
+    votes = torch.tensor([[6.0, 3.0, 2.0, 5.0, 6.0], [3.0, 1.0, 0.0, 2.0, 5.0]])
+    # (1 + 2) / 2 - 0,   0 - (2 + 6) / 2,   (1 + 6) / 2 - 3,   and nobody else rated c
+    assert others_margin(comparisons, chosen, rejected, votes).tolist() == [1.5, -4.0, 0.5]
+
+
+# ---------------------------------------------------------------- fresh comparisons
+
+def seeded():
+    return torch.Generator().manual_seed(0)
+
+
+def test_fresh_pairs_have_no_ties_and_the_higher_vote_is_chosen():
+    comparisons = Comparisons(rows({"a": [1], "b": [1], "c": [2], "d": [3]}), TOKENIZER, 32)
+    chosen, rejected, votes = fresh_pairs(comparisons, 4000, seeded())
+    ratings = comparisons.ratings()
+    assert ratings.tolist() == [1, 1, 2, 3] and (ratings[chosen] > ratings[rejected]).all()
+    assert torch.equal(votes, torch.stack([ratings[chosen], ratings[rejected]]))   # one rater each
+    # 16 equally likely pairs, of which 4 are of one text and 2 of two equal ones
+    assert abs(len(chosen) - 2500) < 130
+    assert set(zip(chosen.tolist(), rejected.tolist())) == {(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)}
+
+
+def test_one_rater_at_a_time_votes_in_fresh_pairs_and_their_votes_are_told():
+    comparisons = Comparisons(rows({"x": [0, 4, 4], "y": [3]}), TOKENIZER, 32)
+    chosen, rejected, votes = fresh_pairs(comparisons, 6000, seeded())
+    assert (chosen == 0).float().mean().item() == pytest.approx(2 / 3, abs=0.04)
+    assert (chosen != rejected).all()
+    told = [(4.0, 3.0) if i == 0 else (3.0, 0.0) for i in chosen.tolist()]   # x won with a 4, or lost with 0
+    assert list(zip(*votes.tolist())) == told
+
+
+def test_two_raters_of_one_text_are_no_pair():
+    comparisons = Comparisons(rows({"x": [0, 4], "y": [9]}), TOKENIZER, 32)
+    chosen, rejected, _ = fresh_pairs(comparisons, 4000, seeded())
+    assert set(zip(chosen.tolist(), rejected.tolist())) == {(1, 0)}
+
+
+def test_given_pairs_are_all_fresh_pairs_and_have_no_votes():
+    pairs = [Row(str(i), f"good {i}", prompt=f"{i}:", rejected=f"bad {i}") for i in range(7)]
+    comparisons = Comparisons(pairs, TOKENIZER, 32)
+    chosen, rejected, votes = fresh_pairs(comparisons, 50, seeded())
+    assert votes is None and len(chosen) == len(rejected) == 7
+    for a, b in zip(chosen.tolist(), rejected.tolist()):
+        (query, good), (same_query, bad) = comparisons.examples[a], comparisons.examples[b]
+        assert (TOKENIZER.decode(query), TOKENIZER.decode(good)) == (f"{a}:", f"good {a}")
+        assert (TOKENIZER.decode(same_query), TOKENIZER.decode(bad)) == (f"{a}:", f"bad {a}")
+
+
+# ---------------------------------------------------------------- the report
 
 def test_the_baseline_learns_from_the_same_comparisons_and_is_measured_on_the_same_pairs():
     found = figures(Letters(x=1.0), rows({"good": [2], "bad": [1]}))

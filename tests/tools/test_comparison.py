@@ -76,7 +76,7 @@ def small(monkeypatch):
     lm = build(config)
     policy = ActorCritic(lm).eval()
     reference, reward = frozen(policy), RewardModel(frozen(lm)).eval()
-    for parameter in lm.parameters():   # the policy has learnt something
+    for parameter in lm.parameters():   # the policy has learned something
         torch.nn.init.normal_(parameter)
     return policy, reference, reward
 

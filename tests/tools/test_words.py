@@ -74,11 +74,11 @@ def judged(text, *votes):
 
 
 def test_a_judge_says_above_the_mean_and_knows_its_accuracy_on_held_out_rows():
-    learnt = [judged(text, 3 if "good" in text else 1, 4 if "good" in text else 0)
+    learned = [judged(text, 3 if "good" in text else 1, 4 if "good" in text else 0)
               for text in TEXTS]
     held = [judged("a good day", 4), judged("a bad day", 0), judged("good grief", 0)]
     held += [judged("bad luck", 1, 3)]   # at the mean 2, not above it
-    judge = Judge(learnt + [judged("unrated")], held + [judged("unrated")])
+    judge = Judge(learned + [judged("unrated")], held + [judged("unrated")])
     assert judge.positive(["a good tale", "a bad tale"]).tolist() == [True, False]
     assert judge.accuracy == 0.75   # wrong about "good grief" alone
 
