@@ -37,7 +37,7 @@ class Config(PPOConfig, StageConfig):
     rollout_size: int = option(256, "responses per iteration", low=2)
     lr: float = option(1e-4, "learning rate, falling to 0; 1e-5 (large models) to 1e-3", low=0)
     kl_target: float = option(0.0, "steer --kl-coef until KL is so many nats per response; 0 = off", low=0)
-    kl_horizon: float = option(10_000.0, "responses in which --kl-target moves --kl-coef by a fifth at most",
+    kl_horizon: float = option(10_000.0, "responses in which --kl-target moves --kl-coef by about a fifth",
                                low=1)
 
     def __post_init__(self):
@@ -66,25 +66,25 @@ def main(config):
                                   room) for part in ("prompts", "test"))
         optimizer = torch.optim.Adam(policy.parameters(), config.lr, eps=1e-5, fused=True)
         schedule = linear_decay(optimizer, config.iterations)
-        steering = AdaptiveKL(config.kl_coef, config.kl_target, config.kl_horizon)
+        controller = AdaptiveKL(config.kl_coef, config.kl_target, config.kl_horizon)
         memory = PPOMemory()
 
         def score(query, response):
             return SIGNS[config.target] * reward_model(query, response)
 
         for _ in run.iterations(config.iterations, policy=policy, optimizer=optimizer, schedule=schedule,
-                                steering=steering):
+                                controller=controller):
             # 1. The policy answers; reference and reward model judge every answer.
-            ppo = replace(config, kl_coef=steering.kl_coef)
+            ppo_config = replace(config, kl_coef=controller.kl_coef)
             query = prompts.sample(config.rollout_size, run.generator, run.device)
-            rollout, seen = collect(policy, reference, score, query, ppo, run.generator)
+            rollout, seen = collect(policy, reference, score, query, ppo_config, run.generator)
             # 2. Policy and critic learn from the answers, in epochs of minibatches.
             memory.clear()
             memory.store(rollout)
-            learned = update(policy, optimizer, memory, ppo, run.generator)
-            # 3. Smaller steps next time, and the price of KL follows the KL.
+            learned = update(policy, optimizer, memory, ppo_config, run.generator)
+            # 3. Smaller steps next time; KL above --kl-target makes KL dearer, below it cheaper.
             schedule.step()
-            steering.update(seen["objective/kl"], len(memory))
+            controller.update(seen["objective/kl"], len(memory))
             run.log(seen | learned, tokens=int(rollout.mask.sum()))
         print(comparison.report(policy, reference, reward_model, fresh, run, tokenizer))
         run.finish("ppo", policy, tokenizer)

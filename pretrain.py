@@ -47,9 +47,9 @@ def main(config):
         training, held_out = run.rows["reward"] + run.rows["judge"], run.rows["prompts"] + run.rows["test"]
         texts = (text for row in training for text in (row.prompt + row.text, row.rejected) if text)
         tokenizer = Tokenizer.train(texts, config.vocab_size)
-        lm = build(TransformerConfig(
-            tokenizer.vocab_size, tokenizer.end, config.architecture, config.width, config.heads,
-            config.layers, config.context, config.dropout)).to(run.device)
+        sizes = config.width, config.heads, config.layers, config.context, config.dropout
+        lm = build(TransformerConfig(tokenizer.vocab_size, tokenizer.end, config.architecture, *sizes))
+        lm.to(run.device)
         lm.bf16 = run.bf16
         examples = encode(training, tokenizer, config.context)
         plan = batches(examples, config.batch_size, config.passes, run.generator)
@@ -58,8 +58,9 @@ def main(config):
         optimizer = torch.optim.AdamW(lm.parameters(), config.lr, betas=(0.9, 0.95),
                                       weight_decay=config.weight_decay, fused=True)
         schedule = linear_decay(optimizer, len(plan), config.warmup)
+        iterations = run.iterations(len(plan), model=lm, optimizer=optimizer, schedule=schedule)
         samples.note_long_texts(examples, tokenizer.end, config.context)
-        for iteration in run.iterations(len(plan), model=lm, optimizer=optimizer, schedule=schedule):
+        for iteration in iterations:
             # 1. Texts; as PPO will, give the beginning as the query, and learn the rest.
             cut = random_cut(config.longest_prompt, run.generator)
             query, response = tensors([examples[i] for i in plan[iteration]], cut, run.device)

@@ -16,7 +16,7 @@ SHARES = {                # of the rows; the texts of the first two are for pret
     "test": 0.03,         # held out: prompts of the final comparison
 }
 
-WIDTHS = 8   # rows are padded to a multiple of it: kernels keep buffers for every width they meet
+WIDTHS = 8   # rows are padded to a multiple of it: torch keeps memory for every shape that it meets
 
 
 class DataError(ValueError):
@@ -118,10 +118,10 @@ class Prompts:
 
 
 class Comparisons:
-    """Who was preferred to whom: pairs derived from ratings, or pairs that people compared.
+    """Who was preferred to whom: pairs made from ratings, or pairs that people compared.
 
-    Rated rows: every text of a group gets ONE vote drawn from its raters, and all untied pairs of the group
-    count (as one batch: Ouyang et al. 2022, section 3.5). No rater compared two texts here.
+    Rated rows: every text of a group gets ONE vote drawn from its raters, and of every two texts the higher
+    vote is preferred (the group as one batch: Ouyang et al. 2022, section 3.5); ties do not count.
     Rows with `rejected`: the pairs as given, if what fits into the room differs.
     """
 

@@ -44,7 +44,7 @@ def sample(logits, generator=None):
     total = cumulative[:, -1:]
     check_finite("sampling: ", probabilities=total)
     draw = torch.rand(len(logits), 1, generator=generator).to(logits.device) * total
-    draw = torch.minimum(draw, torch.nextafter(total, torch.zeros_like(total)))   # never the total
+    draw = torch.minimum(draw, torch.nextafter(total, torch.zeros_like(total)))   # below 1 even if rounded
     return torch.searchsorted(cumulative, draw, right=True).squeeze(-1)
 
 

@@ -118,4 +118,5 @@ def in_microbatches(model, query, response, size):
         parts.append(model(query[rows], tokens))
         for output in parts[-1]:
             same_shape(output=output, tokens=tokens)
-    return [stack(outputs, response.shape[1])[torch.cat(order).argsort()] for outputs in zip(*parts)]
+    back = torch.cat(order).argsort()   # to the order in which the responses came
+    return [stack(outputs, response.shape[1])[back] for outputs in zip(*parts)]

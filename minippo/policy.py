@@ -50,8 +50,7 @@ class ActorCritic(nn.Module):
 
     def reference(self):
         """What the policy is kept close to: itself as it is now, frozen, at the same temperature."""
-        device = next(self.parameters()).device
-        return frozen(ActorCritic(self.lm, temperature=self.temperature)).to(device)
+        return frozen(ActorCritic(self.lm, temperature=self.temperature)).to(next(self.parameters()).device)
 
 
 def log_softmax(logits, temperature=1.0):

@@ -23,8 +23,8 @@ class PPOConfig:
     response_length: int = option(24, "tokens a response may have, the end token included", low=1)
     kl_coef: float = option(0.2, "beta: the price of a nat of KL, in score; 0.02 to 0.5", low=0, high=1000)
     gamma: float = option(1.0, "discount per token; 1 for texts", low=0, high=1)
-    lam: float = option(0.95, "lambda of GAE: 0 trusts the critic, 1 the return; 0.9 to 1", low=0, high=1)
-    clip: float = option(0.2, "epsilon: how far a ratio may usefully move from 1; 0.1 to 0.3", low=0.001)
+    lam: float = option(0.95, "lambda of GAE: 0 trusts the critic, 1 noisy returns; 0.9 to 1", low=0, high=1)
+    clip: float = option(0.2, "epsilon: how far new / old may usefully move from 1; 0.1 to 0.3", low=0.001)
     value_clip: float = option(0.2, "how far a value may usefully move in an update; 0.1 to 0.5", low=0.001)
     value_coef: float = option(0.1, "c1: weight of the value loss; 0.5 in games", low=0)
     entropy_coef: float = option(0.0, "c2: weight of the entropy bonus; 0 to 0.01", low=0)
@@ -51,9 +51,9 @@ def collect(policy, reference, score, query, config, generator=None):
     response = policy.generate(query, config.response_length, generator)
     mask, ended = response != PAD, (response == policy.end).any(1)
     # 2. Judge. The old log-probs cost a second forward pass, computed as the update computes the new
-    #    ones: so the first ratio is 1. This guards against what differs between two passes (cache,
-    #    padding, dropout), and not against what is wrong in sampling alone: there, a forgotten
-    #    temperature cancels out.
+    #    ones: so the first ratio is 1, and what differs between two passes (padding, dropout, rounding)
+    #    stays out of it. What is wrong in sampling alone, like a forgotten temperature, does not show
+    #    in it either: other tests look for that.
     logprobs, values, entropy = in_microbatches(policy, query, response, config.microbatch_size)
     reference_logprobs = in_microbatches(reference, query, response, config.microbatch_size)[0]
     scores = torch.as_tensor(score(query, response), dtype=logprobs.dtype, device=query.device)
@@ -71,8 +71,8 @@ def pay(scores, ended, logprobs, reference_logprobs, mask, config):
     """What each response (B,) and each token (B, R) is paid; ValueError for scores of another shape.
 
     A reward model has never seen half a text, so its score of one means nothing: a response that was
-    cut off is paid a fixed number. KL is in the reward, so that a token answers also for the KL it leads
-    to, and the critic learns to expect it; in the loss it would act on each token by itself."""
+    cut off is paid a fixed number. KL is in the reward, not in the loss: so it reaches, through GAE, also
+    the tokens before it that led there, and the critic learns to expect it."""
     same_shape(scores=scores, responses=ended)
     paid = scores.masked_fill(~ended, config.missing_end_score) if config.missing_end_score else scores
     rewards = penalized_rewards(paid, logprobs, reference_logprobs, mask, config.kl_coef)
@@ -199,9 +199,9 @@ def gae(rewards, values, gamma, lam):
 
 
 def whiten(x, mask, shift_mean=True):
-    """x (B, R) with variance 1 over the real tokens, and mean 0, or its own mean without `shift_mean`.
+    """x (B, R) with variance 1 over real tokens, and mean 0, or its own mean without `shift_mean`.
 
-    Returns   (B, R), 0 at PAD; population variance, eps 1e-8
+    So steps do not depend on the score's scale. (B, R), 0 at PAD; population variance, eps 1e-8
     Source    lm-human-preferences, the code of Ziegler et al. 2019
     """
     mean = masked_mean(x, mask)
@@ -214,7 +214,7 @@ def policy_loss(logprobs, old_logprobs, advantages, mask, clip):
     """The clipped surrogate: no gain from moving a probability further than `clip` where it pays.
 
     rho = exp(log pi - log pi_old);   loss = mean max(-A rho, -A clip(rho, 1 - eps, 1 + eps))
-    all (B, R); old_ = at sampling time
+    all (B, R); old_ = at sampling time. At rho = 1 the gradient is -A grad log pi: A > 0, a likelier token
     Returns   loss, clip_fraction (share of tokens whose clipped branch is the larger): scalars
     Source    Schulman et al. 2017, eq. 7 (arXiv:1707.06347)
     """
@@ -245,7 +245,7 @@ class AdaptiveKL:
 
     e = clip(KL / target - 1, -0.2, 0.2);   beta <- beta (1 + e n / horizon)
     target    nats per response, 0 = off; horizon: episodes in which beta moves by about a fifth
-    Source    Ziegler et al. 2019, section 2.2
+    Source    Ziegler et al. 2019, section 2.2, and its code for n / horizon
     """
     kl_coef: float
     target: float
@@ -262,7 +262,7 @@ def kl_estimates(logprobs, reference_logprobs):
     """Three estimates of KL(pi || pi_ref) per token sampled from pi, with x = pi_ref / pi.
 
     k1 = -log x,   k2 = (log x)^2 / 2,   k3 = (x - 1) - log x;   k1 and k3 are unbiased, k3 is never negative
-    Returns   k1, k2, k3, of the inputs' shape, nats
+    Returns   k1 (what PPO charges a token), k2, k3, of the inputs' shape, nats
     Source    Schulman, "Approximating KL Divergence", 2020
     """
     same_shape(logprobs=logprobs, reference_logprobs=reference_logprobs)

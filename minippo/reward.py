@@ -10,7 +10,7 @@ from minippo.tokens import PAD, same_shape
 class RewardModel(nn.Module):
     """A language model whose state at the end of the response is read by a linear head.
 
-    The head starts at N(0, 1/sqrt(D + 1)), bias 0 (Stiennon et al. 2020); gain and shift are set at the end.
+    The head starts at deviation 1/sqrt(D + 1), bias 0 (Stiennon et al. 2020); gain, shift are set at the end.
     """
 
     def __init__(self, lm):

@@ -3,7 +3,7 @@
 import torch
 
 from minippo.policy import at_tokens, frozen, log_softmax
-from minippo.tokens import PAD
+from minippo.tokens import PAD, same_shape
 
 
 class NegativePerplexity:
@@ -28,8 +28,7 @@ class NegativePerplexity:
 class TextScore:
     """A function of texts as a score: a rule, a regular expression, a classifier from elsewhere.
 
-    fn          list of B texts (query and response together) -> B numbers
-    tokenizer   the policy's
+    fn   list of B texts (query and response together) -> B numbers; tokenizer: the policy's
     """
 
     def __init__(self, fn, tokenizer):
@@ -41,8 +40,10 @@ class TextScore:
         Raises   ValueError naming `fn` if it gives anything but one number per text
         """
         texts = [self.tokenizer.decode(row) for row in torch.cat([query, response], dim=1)]
-        scores = torch.as_tensor(self.fn(texts), dtype=torch.float32, device=response.device)
-        if scores.shape != (len(texts),):
-            raise ValueError(f"the score function {self.fn!r} gave shape {tuple(scores.shape)} for "
-                             f"{len(texts)} texts; it must give one number per text")
+        found = self.fn(texts)
+        try:
+            scores = torch.as_tensor(found, dtype=torch.float32, device=response.device)
+            same_shape(scores=scores, texts=torch.empty(len(texts)))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"the score function {self.fn!r} must give a number per text: {error}") from None
         return scores

@@ -14,7 +14,7 @@ def cross_entropy(lm, states, response):
     """
     pad = (response == PAD).flatten()
     real = len(pad) - int(pad.sum())
-    kept = pad.argsort(stable=True)[:real + -real % 64]   # of few sizes: see data.WIDTHS
+    kept = pad.argsort(stable=True)[:real + -real % 64]   # and a few pads, for few shapes: see data.WIDTHS
     states, tokens = states[:, :-1].flatten(0, 1)[kept], response.flatten()[kept]
     with lm.autocast():   # entered once: one bfloat16 copy of the head for all parts
         nats = sum(F.cross_entropy(lm.logits(x).float(), y, ignore_index=PAD, reduction="sum")

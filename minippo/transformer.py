@@ -3,8 +3,8 @@
 R tokens, R + 1 states: state t has seen the query and `response[:, :t]`. Column t of `states[:, :-1]`
 therefore predicts column t of the response, and nobody outside this file ever shifts by one.
 
-Shapes: B batch, Q query length, R response length, T tokens in, S tokens attended to, D width, H heads,
-V vocabulary. `query` is what a response answers; attention's own queries stay inside Attention.
+Shapes: B batch, Q query length, R response length, P length of what it follows, T tokens in, S tokens
+attended to, D width, H heads, V vocabulary. (Attention's own queries stay inside Attention.)
 """
 
 import contextlib
@@ -33,8 +33,6 @@ class TransformerConfig:
             raise ValueError(f"architecture {self.architecture!r} is none of {', '.join(ARCHITECTURES)}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
-        if not 0 <= self.dropout <= 1:
-            raise ValueError(f"dropout {self.dropout!r:.40} is not from 0 to 1")
         if type(self.end) is not int or not 0 <= self.end < self.vocab_size:
             raise ValueError(f"end token {self.end!r:.40} is outside the vocabulary of {self.vocab_size}")
 
@@ -100,7 +98,7 @@ class LanguageModel(nn.Module):
         with self.autocast():
             prefix, encoded = self.context(query)
             hidden = self.decode(torch.cat([prefix, response], dim=1), encoded)
-        return hidden[:, prefix.shape[1] - 1:]
+        return hidden[:, prefix.shape[1] - 1:]   # state 0 stands at the last token before the response
 
     def logits(self, states):
         """(..., D) -> (..., V): the head is the embedding."""
@@ -239,7 +237,7 @@ def initialize(module):
 
 
 class KVCache:
-    """Keys and values of up to `length` tokens decoded so far; an argument of `decode`, no state."""
+    """Keys and values of up to `length` tokens decoded so far: kept by the caller, not by the model."""
 
     def __init__(self, config, batch, length, device=None):
         self.layers = [LayerCache(length) for _ in range(config.layers)]

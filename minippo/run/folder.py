@@ -35,7 +35,7 @@ def check_free(folder, config):
     if os.path.realpath(folder) in map(os.path.realpath, read_from(config)):
         raise UserError(f"--out {folder} is also read from; name another folder")
     found = held_by(folder)
-    if found and not (config.overwrite or config.resume and found in WITH_RESUME):
+    if found and not (config.overwrite or (config.resume and found in WITH_RESUME)):
         raise UserError(f"--out {folder} holds {found}: {WITH_RESUME.get(found, '')}"
                         "delete it with --overwrite, or name another --out")
     if found == FINISHED and config.resume:
@@ -55,7 +55,7 @@ def held_by(folder):
              if os.path.exists(folder / name)}   # Path.exists raises for a name too long
     record = folder / "metrics.jsonl"
     begun = os.path.exists(record) and record.stat().st_size > 0
-    if "state.pt" in there or begun and not there:
+    if "state.pt" in there or (begun and not there):
         return UNFINISHED
     if {"config.json", "model.pt", "tokenizer.json"} <= there:
         return FINISHED

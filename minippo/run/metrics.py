@@ -19,8 +19,6 @@ class Metrics:
     shown    what the progress line shows: {label: key of the statistics}
     """
 
-    EMPTY = {"bytes": 0, "iterations": 0, "seconds": 0.0}   # the state of a run that begins
-
     def __init__(self, folder, total, shown):
         self.path = Path(folder) / "metrics.jsonl"
         self.total, self.shown = total, shown
@@ -34,6 +32,10 @@ class Metrics:
         """How far the record is, and that far it is on the disk."""
         os.fsync(self.file.fileno())
         return {"bytes": self.file.tell(), "iterations": self.done, "seconds": self.elapsed()}
+
+    def clear(self):
+        """Begin the record anew."""
+        self.load_state_dict({"bytes": 0, "iterations": 0, "seconds": 0.0})
 
     def load_state_dict(self, state):
         """Cut the record back to a state; what was written after it is done again."""

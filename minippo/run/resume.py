@@ -40,7 +40,12 @@ def restore(path, about, total, generator, training):
             torch.cuda.set_rng_state(state["cuda"])
         for name, x in training.items():
             found = state["training"][name]
-            x.load_state_dict(found) if hasattr(x, "load_state_dict") else vars(x).update(found)
+            if hasattr(x, "load_state_dict"):
+                x.load_state_dict(found)
+            elif found.keys() == vars(x).keys():
+                vars(x).update(found)
+            else:
+                raise damaged
     except UserError:
         raise
     except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError):

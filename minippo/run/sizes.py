@@ -19,5 +19,7 @@ def check_sizes(model):
         raise UserError(f"--width {model['width']}, --layers {model['layers']} and --context "
                         f"{model['context']} make a model of more than {MOST_WEIGHTS:,} weights; "
                         "lower one of them")
+    if not 0 <= model["dropout"] <= 1:
+        raise UserError(f"--dropout {model['dropout']!r:.40}: a number from 0 to 1 is needed")
     if model["width"] % model["heads"]:
         raise UserError(f"--width {model['width']} is not a multiple of --heads {model['heads']}")

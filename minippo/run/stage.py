@@ -39,9 +39,10 @@ class Run:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.rows = data.split(read(config.data))
         self.done = self.total = 0
-        self.opened = ExitStack()
-        self.opened.enter_context(claim(self.folder))
-        check_free(self.folder, config)   # another run may have ended here meanwhile
+        with ExitStack() as opened:
+            opened.enter_context(claim(self.folder))
+            check_free(self.folder, config)   # another run may have ended here meanwhile
+            self.opened = opened.pop_all()
 
     def __enter__(self):
         return self
@@ -67,17 +68,21 @@ class Run:
         self.metrics = self.opened.enter_context(closing(Metrics(self.folder, total, self.shown)))
         about = {"settings": settings(self.config), "origin": self.origin(training)}
         training = training | {"metrics": self.metrics}
+        if path.exists() and not self.config.overwrite:
+            self.done = resume.restore(path, about, total, self.generator, training)
+        else:
+            checkpoint.clear(self.folder)
+            self.metrics.clear()
+        return self.remaining(path, about, training)
+
+    def remaining(self, path, about, training):
+        """The generator of `iterations`: between two of them the state is saved, if it is time."""
         with deferred_signals() as signals:
-            if path.exists() and not self.config.overwrite:
-                self.done = resume.restore(path, about, total, self.generator, training)
-            else:
-                checkpoint.clear(self.folder)
-                self.metrics.load_state_dict(Metrics.EMPTY)
             saved = time.monotonic()
-            while self.done < total:
+            while self.done < self.total:
                 yield self.done
                 self.done += 1
-                if signals or self.done == total or time.monotonic() - saved >= self.config.save_every:
+                if signals or self.done == self.total or time.monotonic() - saved >= self.config.save_every:
                     resume.save(path, about, self.done, self.generator, training)
                     saved = time.monotonic()
                 if signals:

@@ -46,8 +46,8 @@ def record(folder):
     path = folder / "metrics.jsonl"
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}); name the folder of a run") from None
-    if not rows or not all(isinstance(row, dict) and PANELS.keys() <= row.keys() for row in rows):
+    if not rows or not all(isinstance(row, dict) and {"iteration", *PANELS} <= row.keys() for row in rows):
         raise UserError(f"{path}: no record of finetune_ppo.py; name a folder that it wrote")
     return rows

@@ -11,8 +11,8 @@ import pytest
 
 from minippo.corpora import movies
 from minippo.corpora.read import read
-from minippo.run.errors import UserError
 from minippo.corpora.rows import Row
+from minippo.run.errors import UserError
 
 
 def complaint(cache):

@@ -8,8 +8,8 @@ import pytest
 
 from minippo.corpora import own
 from minippo.corpora.read import read
-from minippo.run.errors import UserError
 from minippo.corpora.rows import Row
+from minippo.run.errors import UserError
 
 
 def file(folder, name, content):

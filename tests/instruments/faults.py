@@ -195,7 +195,7 @@ device=query.device) => score(query, response)
         columns_kept: *(x[:, :longest(self.mask[rows])] for x in others) => *others
     """),
     ("minippo/memory.py", "tests/test_ppo.py", """
-        rows_misplaced: [torch.cat(order).argsort()] for => for
+        rows_misplaced: response.shape[1])[back] for => response.shape[1]) for
         rows_in_the_order_of_their_places: torch.cat(order).argsort() => torch.cat(order)
         longest_response_cut: tokens = response[rows, :longest(mask[rows])] \
 => tokens = response[rows, :longest(mask[rows[:1]])]
@@ -341,7 +341,7 @@ generator=generator).tolist() \
         perplexity_of_pads: (response != PAD).sum(1).clamp(min=1) => response.shape[1]
         perplexity_of_nothing: .clamp(min=1) =>
         text_of_the_response: torch.cat([query, response], dim=1) => response
-        text_shape_unchecked: if scores.shape != (len(texts),): => if False:
+        text_shape_unchecked: same_shape(scores=scores, texts=torch.empty(len(texts))) => pass
     """),
     ("minippo/tokens.py", "tests/test_tokens.py", """
         pad_is_the_end: PAD = -1 => PAD = 0
@@ -427,11 +427,11 @@ generator=generator).tolist() \
         target_ignored: return SIGNS[config.target] * reward_model => return reward_model
         negative_is_positive: "negative": -1 => "negative": 1
         adam_s_own_eps: config.lr, eps=1e-5, => config.lr,
-        reference_is_the_policy: reference = policy.reference() => reference = policy
+        reference_is_the_trained_policy: reference = policy.reference() => reference = policy
         rollouts_pile_up: memory.clear() => pass
         rate_never_falls: schedule.step() => pass
-        kl_never_steered: steering.update(seen["objective/kl"], len(memory)) => pass
-        kl_steered_and_not_charged: kl_coef=steering.kl_coef => kl_coef=config.kl_coef
+        kl_never_steered: controller.update(seen["objective/kl"], len(memory)) => pass
+        kl_steered_and_not_charged: kl_coef=controller.kl_coef => kl_coef=config.kl_coef
         policy_with_dropout: return policy.eval(), => return policy.train(),
         reward_is_trained: frozen(reward_model).to(run.device) => reward_model.to(run.device)
         critic_of_the_wrong_sign: critic.gain *= sign => pass
@@ -453,8 +453,8 @@ generator=generator).tolist() \
     ("minippo/run/stage.py", "tests/instruments/test_survivors.py", """
         seed_ignored: torch.Generator().manual_seed(config.seed) => torch.Generator()
         seed_of_initialisation_ignored: torch.manual_seed(config.seed)    # for => pass  # for
-        ends_after_the_first_iteration: while self.done < total: => if self.done < total:
-        stopped_without_saving: if signals or self.done == total or => if self.done == total or
+        ends_after_the_first_iteration: while self.done < self.total: => if self.done < self.total:
+        stopped_without_saving: if signals or self.done == self.total or => if self.done == self.total or
     """),
     ("minippo/run/devices.py", "tests/instruments/test_survivors.py", """
         precision_flipped: return precision == "bf16" => return precision != "bf16"

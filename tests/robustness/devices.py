@@ -49,7 +49,7 @@ def content(path):
     return tree_leaves(json.loads(path.read_text()))
 
 
-def assert_alike(file, other):
+def assert_similar(file, other):
     for x, y in zip(content(file), content(other), strict=True):
         if isinstance(x, (torch.Tensor, float)):   # another processor may round otherwise
             torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4, msg=str(file))
@@ -86,5 +86,5 @@ def test_the_stages_end_with_the_same_numbers_on_every_device(
     files = [path.relative_to(here) for path in here.glob("[pr]*/*")]   # of the three stages
     assert len(files) == 13
     for file in files:
-        assert_alike(there / file, here / file)
-    assert_alike(there / "stopped/model.pt", here / "pretrain/model.pt")
+        assert_similar(there / file, here / file)
+    assert_similar(there / "stopped/model.pt", here / "pretrain/model.pt")

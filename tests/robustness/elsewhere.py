@@ -51,7 +51,7 @@ def compute(func, args, kwargs):
     name = func._schema.name
     checked = (args[0], args[2:], kwargs) if name in INDEXING else (args, kwargs)
     away = {is_away(x) for x in tree_leaves(checked)
-            if is_away(x) or isinstance(x, torch.Tensor) and x.dim()}
+            if is_away(x) or (isinstance(x, torch.Tensor) and x.dim())}
     indices_away = name in INDEXING and any(map(is_away, args[1])) and not is_away(args[0])
     if name not in MOVING and (len(away) > 1 or indices_away):
         raise RuntimeError(f"{name}: tensors of two devices")

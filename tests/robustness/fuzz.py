@@ -29,8 +29,8 @@ import pretrain
 import train_reward
 from minippo.corpora.read import read
 from minippo.run import checkpoint, resume
-from minippo.run.flags import LARGEST, parse
 from minippo.run.errors import UserError
+from minippo.run.flags import LARGEST, parse
 from minippo.tools import generate
 from tests.robustness.world import STAGES, world
 
@@ -322,7 +322,7 @@ def hunt(name, place, examples, number):
 
 def memory():
     """The largest amount of memory this process has had so far, MiB."""
-    import resource   # not on Windows
+    import resource  # not on Windows
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 

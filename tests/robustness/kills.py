@@ -1,4 +1,4 @@
-"""python -m tests.robustness.kills: kill each stage with SIGKILL again and again, and compare with clean runs.
+"""python -m tests.robustness.kills: kill each stage with SIGKILL again and again; compare with clean runs.
 
 Runs are forks of this process, which has imported torch already: a kill costs no start-up.
 """
@@ -17,8 +17,8 @@ from pathlib import Path
 import finetune_ppo
 import pretrain
 import train_reward
-from minippo.run.flags import parse
 from minippo.corpora.toy import toy
+from minippo.run.flags import parse
 from tests.robustness.world import without_times
 
 SMALL = "--device cpu --precision fp32 --resume --save-every 0"

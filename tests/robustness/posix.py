@@ -4,4 +4,4 @@ import os
 
 import pytest
 
-posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no fork, pipe file, permission bits or SIGTERM")
+posix = pytest.mark.skipif(os.name == "nt", reason="Windows lacks fork, flock, FIFOs, permissions, SIGALRM")

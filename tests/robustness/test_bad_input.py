@@ -22,14 +22,14 @@ import torch
 import finetune_ppo
 import pretrain
 import train_reward
-from minippo.run import checkpoint
-from minippo.run.exits import launch
+from minippo.corpora.rows import Row
 from minippo.data import split
 from minippo.memory import PPOMemory
 from minippo.policy import ActorCritic, frozen
 from minippo.ppo import PPOConfig, collect, update, whiten
 from minippo.reward import RewardModel
-from minippo.corpora.rows import Row
+from minippo.run import checkpoint
+from minippo.run.exits import launch
 from minippo.score import NegativePerplexity, TextScore
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD
@@ -477,7 +477,7 @@ def test_a_folder_without_permission_is_named(place, capsys):
 
 @posix
 def test_a_folder_that_another_run_writes_to_is_named(place, capsys):
-    import fcntl   # not on Windows
+    import fcntl  # not on Windows
     for flag in ("--resume", "--overwrite"):
         with open(place / "stopped/metrics.jsonl", "ab") as other:   # as another process would
             fcntl.flock(other, fcntl.LOCK_EX)
@@ -497,7 +497,7 @@ def test_a_run_that_ends_while_another_waits_is_kept(place, monkeypatch, capsys,
         launch(pretrain.main, pretrain.Config, "", [*NEW["pretrain"], *flag.split()])
     assert (left.value.code or 0) == status
     assert ("finished" if status == 0 else "holds a finished run") in "".join(capsys.readouterr())
-    assert {name: x for name, x in snapshot(place / "new").items()} == snapshot(place / "pretrain")
+    assert snapshot(place / "new") == snapshot(place / "pretrain")
 
 
 def test_a_record_without_a_state_is_a_stopped_run(place, capsys):
@@ -542,7 +542,7 @@ def test_equal_scores_and_a_batch_of_one_train_on_finite_numbers(lm, query, rows
     assert whiten(torch.full((2, 2), 3.0), mask).tolist() == [[0, 0], [0, 0]]   # 0 / sqrt(1e-8)
 
 
-def test_a_word_of_many_letters_is_learnt_from_in_pieces():
+def test_a_word_of_many_letters_is_learned_from_in_pieces():
     start = time.process_time()
     tokenizer = Tokenizer.train(["a" * 200_000], 300)
     assert time.process_time() - start < 30   # in one piece minutes: the square of the length
@@ -560,8 +560,8 @@ def broken_rule(texts):
 
 
 @pytest.mark.parametrize("fn, words", [
-    (lambda texts: [1.0], r"<lambda>.* gave shape \(1,\) for 2 texts; it must give one number per text"),
-    (lambda texts: [[1.0, 2.0]], r"<lambda>.* gave shape \(1, 2\) for 2 texts"),
+    (lambda texts: [1.0], r"<lambda>.* must give a number per text \(.*scores \(1,\), texts \(2,\)\)"),
+    (lambda texts: [[1.0, 2.0]], r"<lambda>.*scores \(1, 2\), texts \(2,\)"),
     (lambda texts: ["a", "b"], "the score function .*<lambda>"),
     (lambda texts: None, "the score function .*<lambda>"),
     (max, "the score function .*max"),   # the largest of the texts: a text
@@ -606,7 +606,7 @@ def test_memory_that_is_not_enough_is_one_line(capsys, error):
 
 def on_a_full_disk(arguments, output):
     """Run pretrain.py in a fork in which no file may grow beyond 8 KiB; returns its exit status."""
-    import resource   # not on Windows
+    import resource  # not on Windows
     pid = os.fork()
     if pid == 0:
         os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), sys.stderr.fileno())

@@ -1,4 +1,4 @@
-"""Numbers that are no numbers stop a run before they reach a weight, and the message says where."""
+"""NaN or infinity stops a run before it reaches a weight, and the message says where."""
 
 import copy
 from dataclasses import replace
@@ -9,14 +9,13 @@ import torch
 import finetune_ppo
 import pretrain
 import train_reward
-from minippo.run.checkpoint import load_tensors, save_tensors
-from minippo.run.exits import launch
-from minippo.training import NonFiniteError, check_finite, clip_gradients
 from minippo.memory import PPOMemory
 from minippo.policy import ActorCritic, frozen
 from minippo.ppo import PPOConfig, collect, update
+from minippo.run.checkpoint import load_tensors, save_tensors
+from minippo.run.exits import launch
 from minippo.tokens import pad_left, pad_right
-from minippo.training import linear_decay, step
+from minippo.training import NonFiniteError, check_finite, clip_gradients, linear_decay, step
 
 CONFIG = PPOConfig(response_length=6, minibatch_size=2)
 NAN = torch.tensor(torch.nan)

@@ -5,8 +5,10 @@ import time
 import pytest
 
 from minippo.run.errors import UserError
+from tests.robustness.posix import posix
 
 pytest.importorskip("hypothesis")
+pytestmark = posix   # the hunt's patience is an alarm
 fuzz = pytest.importorskip("tests.robustness.fuzz")
 
 

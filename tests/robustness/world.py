@@ -9,9 +9,9 @@ import pytest
 import finetune_ppo
 import pretrain
 import train_reward
+from minippo.corpora.toy import toy
 from minippo.run import checkpoint
 from minippo.run.flags import parse
-from minippo.corpora.toy import toy
 
 COMMON = "--data data.csv --device cpu --precision fp32 --out "
 STAGES = {

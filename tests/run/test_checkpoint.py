@@ -10,11 +10,11 @@ from functools import partial
 import pytest
 import torch
 
-from minippo.run.checkpoint import load_lm, load_policy, load_reward, load_tensors, save, save_tensors
-from minippo.run.errors import UserError
 from minippo.policy import ActorCritic
 from minippo.ppo import PPOConfig
 from minippo.reward import RewardModel
+from minippo.run.checkpoint import load_lm, load_policy, load_reward, load_tensors, save, save_tensors
+from minippo.run.errors import UserError
 from minippo.tokenizer import Tokenizer
 from minippo.transformer import TransformerConfig, build
 

@@ -9,7 +9,7 @@ import finetune_ppo
 import pretrain
 import train_reward
 from minippo.data import DataError
-from minippo.run.commands import COMMANDS, tool
+from minippo.run.commands import COMMANDS, main, tool
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.run.flags import DATA, MODEL, PPO, RUN, DeviceConfig, StageConfig, option, parse
@@ -217,3 +217,33 @@ def test_sigterm_stops_a_script_as_ctrl_c_does_unless_it_is_ignored(before, insi
     finally:
         signal.signal(signal.SIGTERM, kept)
     assert found == [inside]
+
+
+# ---------------------------------------------------------------- minippo COMMAND
+
+def test_minippo_alone_lists_the_commands(monkeypatch, capsys):
+    for words in ([], ["--help"], ["-h"]):
+        monkeypatch.setattr("sys.argv", ["minippo", *words])
+        main()
+        first, *lines = capsys.readouterr().out.splitlines()
+        assert first == "usage: minippo COMMAND [flags]; each has its own --help"
+        assert [line.split()[0] for line in lines] == list(COMMANDS)
+        assert all(len(line.split()) > 4 for line in lines)   # and what each does
+
+
+def test_an_unknown_command_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["minippo", "dance", "--fast"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    out, err = capsys.readouterr()
+    assert (left.value.code, out) == (2, "")
+    assert err == f"error: dance: no such command; there is {', '.join(COMMANDS)}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_has_a_help_of_its_own_under_its_own_name(command, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["minippo", command, "--help"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: minippo {command} [-h]")

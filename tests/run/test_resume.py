@@ -195,7 +195,7 @@ def test_a_damaged_state_is_refused(tmp_path, damage):
         walk(tmp_path, 6, resume=True)
 
 
-def test_a_number_that_is_none_keeps_the_last_good_state_and_says_where(tmp_path):
+def test_nan_or_infinity_keeps_the_last_good_state_and_says_where(tmp_path):
     def stop(iteration):
         if iteration == 3:
             raise NonFiniteError("rollout: scores is not finite")

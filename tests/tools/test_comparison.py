@@ -1,22 +1,22 @@
 """Before and after: figures of responses, by hand and through a whole report."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from finetune_ppo import Config
+from minippo.corpora.rows import Row
+from minippo.corpora.toy import toy
 from minippo.data import Prompts, split
 from minippo.policy import ActorCritic, frozen
-from minippo.ppo import PPOConfig
 from minippo.reward import RewardModel
-from minippo.corpora.rows import Row
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD, pad_left, pad_right
 from minippo.tools import comparison
 from minippo.tools.comparison import distinct, lines, measure, report, table
 from minippo.tools.words import Judge
-from minippo.corpora.toy import toy
 from minippo.transformer import TransformerConfig, build
 
 TOKENIZER = Tokenizer.train(["each byte is a token"], 257)
@@ -57,7 +57,7 @@ def test_figures_of_responses_by_hand():
     response = pad_right([TOKENIZER.encode("a b a") + [END], TOKENIZER.encode("c d!")])
     figures, texts, scores = measure(
         Sure(-1.0), Sure(-1.5), lambda q, r: torch.tensor([1.0, 2.0]), Loud(),
-        query, response, TOKENIZER, PPOConfig())
+        query, response, TOKENIZER, 1)
     assert figures == pytest.approx({
         "score": 1.5, "kl": 2.5,         # half a nat for each of 6 and of 4 tokens
         "distinct_2": 1.0,               # a b, b a, c d!
@@ -85,13 +85,18 @@ def prompts(parts):
     return Prompts(parts["test"], TOKENIZER, 2, 8, 122)
 
 
+def run_of(folder, rows=TOY, **flags):
+    """What a report needs of the Run of stage 3."""
+    return SimpleNamespace(config=Config(response_length=6, **flags), rows=split(rows),
+                           device=torch.device("cpu"), folder=folder)
+
+
 def test_a_report_measures_both_models_and_the_reference_has_no_kl(small, tmp_path):
-    parts = split(TOY)
-    config = Config(response_length=6, missing_end_score=0.0)
-    text = report(*small, prompts(parts), parts, TOKENIZER, config, tmp_path)
+    run = run_of(tmp_path, missing_end_score=0.0)
+    text = report(*small, prompts(run.rows), run, TOKENIZER)
     figures = json.loads((tmp_path / "comparison.json").read_text())
     assert figures["reference"]["kl"] == 0 and figures["policy"]["kl"] > 0
-    judge = Judge(parts["judge"], parts["prompts"] + parts["test"])
+    judge = Judge(run.rows["judge"], run.rows["prompts"] + run.rows["test"])
     assert figures["judge_accuracy"] == judge.accuracy
     assert figures["policy"].keys() == {
         "score", "kl", "distinct_2", "length", "ended", "judged_positive"}
@@ -99,26 +104,25 @@ def test_a_report_measures_both_models_and_the_reference_has_no_kl(small, tmp_pa
 
 
 def test_without_ratings_there_is_no_judge(small, tmp_path):
-    parts = split([Row(row.id, row.text) for row in TOY])
-    config = Config(response_length=6)
-    text = report(*small, prompts(parts), parts, TOKENIZER, config, tmp_path)
+    run = run_of(tmp_path, [Row(row.id, row.text) for row in TOY])
+    text = report(*small, prompts(run.rows), run, TOKENIZER)
     assert "judged" not in text
     assert "judge_accuracy" not in json.loads((tmp_path / "comparison.json").read_text())
 
 
 def test_d42_a_seed_fixes_the_report(small, tmp_path):
-    parts = split(TOY)
-    texts = [report(*small, prompts(parts), parts, TOKENIZER,
-                    Config(response_length=6, seed=seed), tmp_path) for seed in (1, 1, 2)]
+    runs = [run_of(tmp_path, seed=seed) for seed in (1, 1, 2)]
+    texts = [report(*small, prompts(run.rows), run, TOKENIZER) for run in runs]
     assert texts[0] == texts[1] != texts[2]
 
 
 def test_where_hardly_a_response_ends_the_report_says_what_to_do(small, tmp_path):
-    parts, note = split(TOY), "note: 0% of the responses end by themselves, and all others"
-    for penalty in (1.0, 0.0):
-        config = Config(response_length=6, missing_end_score=penalty)
-        text = report(*small, prompts(parts), parts, TOKENIZER, config, tmp_path)
-        assert (note in text) == bool(penalty)   # of an untrained model
+    note = "note: 0% of the responses end by themselves, and all others"
+    for fixed in (-1.0, 1.0, 0.0):
+        run = run_of(tmp_path, missing_end_score=fixed)
+        text = report(*small, prompts(run.rows), run, TOKENIZER)
+        assert (note in text) == bool(fixed)   # of an untrained model
+        assert not fixed or text.endswith("raise --response-length, or give --missing-end-score 0")
 
 
 def test_the_table_shows_each_prompt_with_what_both_made_of_it():

@@ -6,10 +6,10 @@ import sys
 import pytest
 import torch
 
-from minippo.run.commands import COMMANDS
-from minippo.run.errors import UserError
 from minippo.generation import generate
 from minippo.policy import ActorCritic
+from minippo.run.commands import COMMANDS
+from minippo.run.errors import UserError
 from minippo.tokens import PAD
 from minippo.tools.optimum import (
     Config,
@@ -49,7 +49,7 @@ def test_two_responses_worked_by_hand():
     assert objective(best, reference, rewards, 2.0) == pytest.approx(1.386294, abs=1e-6)
 
 
-def test_queries_count_alike():
+def test_all_queries_count_the_same():
     # the query above, and one whose rewards are all 1: J* = J(pi_ref) = 1, pi* = pi_ref
     reference = torch.tensor([[0.5, 0.5], [0.1, 0.9]]).double().log()
     rewards = torch.tensor([[2 * math.log(3), 0.0], [1.0, 1.0]]).double()

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 
+from minippo.corpora.toy import toy
+from minippo.reward import RewardModel
 from minippo.run import checkpoint
 from minippo.run.errors import UserError
-from minippo.reward import RewardModel
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD, pad_right
 from minippo.tools import overoptimization
@@ -34,8 +35,8 @@ from minippo.tools.frontier import (
     verdict,
 )
 from minippo.tools.overoptimization import Bench, Config, main, numbers, obey, point
-from minippo.corpora.toy import toy
 from minippo.transformer import TransformerConfig, build
+from tests.robustness.posix import posix
 
 SCORE = torch.tensor([[0.3, -1.0, 2.0, 0.7, -0.2], [5.0, 4.0, 1.0, 2.0, 3.0]])
 VALUE = torch.tensor([[1.0, 2.0, 4.0, 8.0, 16.0], [-3.0, 0.5, 0.25, 7.0, 1.0]])
@@ -238,6 +239,7 @@ def test_what_is_missing_is_said_before_anything_runs(flags, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@posix
 def test_who_stops_a_sweep_stops_its_run_once_and_waits_until_it_has_saved(tmp_path):
     ready, saved = tmp_path / "ready", tmp_path / "saved"
     code = f"""

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minippo.run.errors import UserError
 from minippo.corpora.rows import Row
+from minippo.run.errors import UserError
 from minippo.tools.words import BagOfWords, Judge, words
 
 THINGS = "soup bread film novel train hotel rain city".split()
