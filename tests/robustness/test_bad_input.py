@@ -420,7 +420,7 @@ DAMAGE = [   # name, words, what to do, command
     ("layers_many", "is missing", size(layers=30), "reward"),
     ("layers_endless", "damaged (--layers 1000000000", size(layers=10**9), "reward"),
     ("end_outside", "damaged|outside", size(end=-1), "reward"),
-    ("dropout_nan", "damaged (dropout nan", size(dropout=float("nan")), "reward"),
+    ("dropout_nan", "damaged (--dropout nan: a number from 0 to 1", size(dropout=float("nan")), "reward"),
     ("other_architecture", "is missing", size(architecture="seq2seq"), "reward"),
     ("unknown_size", "damaged|depth", size(depth=3), "reward"),
     ("no_tokenizer", "tokenizer.json: cannot be read", lambda folder: (folder / T).unlink(), "ppo"),
