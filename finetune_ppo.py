@@ -24,10 +24,8 @@ class Config(PPOConfig, StageConfig):
     out: str = option("runs/ppo", "folder to write the run to", group=RUN)
     model: str = option("runs/pretrain", "folder of the pretrained model to start from", group=MODEL)
     reward: str = option("runs/reward", "folder of the reward model", group=MODEL)
-    separate_critic: bool = option(False, "train a critic of its own, begun as a copy of the reward model, "
-                                          "instead of a value head on the policy", group=MODEL)
-    temperature: float = option(0.8, "of the policy, in sampling and in every log-probability", low=0.01,
-                                group=MODEL)
+    separate_critic: bool = option(False, "train a critic apart, begun as the reward model", group=MODEL)
+    temperature: float = option(0.8, "temperature of sampling and of all log-probs", low=0.01, group=MODEL)
     shortest_prompt: int = option(2, "prompts are beginnings of held-out texts: of so many tokens at least",
                                   low=1, group=DATA)
     longest_prompt: int = option(8, "prompts are of so many tokens at most", low=1, group=DATA)
@@ -37,7 +35,7 @@ class Config(PPOConfig, StageConfig):
     rollout_size: int = option(256, "responses per iteration", low=2)
     lr: float = option(1e-4, "learning rate, falling to 0; 1e-5 (large models) to 1e-3", low=0)
     kl_target: float = option(0.0, "steer --kl-coef until KL is so many nats per response; 0 = off", low=0)
-    kl_horizon: float = option(10_000.0, "responses in which --kl-target moves --kl-coef by about a fifth",
+    kl_horizon: float = option(10_000.0, "responses in which --kl-target moves --kl-coef by up to a fifth",
                                low=1)
 
     def __post_init__(self):

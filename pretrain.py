@@ -6,7 +6,7 @@ import torch
 
 from minippo.data import Prompts, batches, encode, random_cut, tensors
 from minippo.run.exits import launch
-from minippo.run.flags import MODEL, RUN, StageConfig, option
+from minippo.run.flags import DATA, MODEL, RUN, StageConfig, option
 from minippo.run.sizes import check_sizes
 from minippo.run.stage import Run
 from minippo.tokenizer import Tokenizer
@@ -34,7 +34,7 @@ class Config(StageConfig):
     lr: float = option(4e-4, "peak learning rate; 3e-4 to 1e-3", low=0)
     warmup: float = option(0.05, "share of the steps in which the learning rate rises", low=0, high=1)
     weight_decay: float = option(0.1, "weight decay of AdamW", low=0)
-    longest_prompt: int = option(8, "a text's beginning is given as its query: at most so many tokens", low=1)
+    longest_prompt: int = option(8, "most tokens of a text that are given as its query", low=1, group=DATA)
     samples: int = option(5, "texts to write at the end", low=1)
 
     def __post_init__(self):

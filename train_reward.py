@@ -10,7 +10,7 @@ from minippo.reward import RewardModel, preference_loss, regression_loss
 from minippo.run import checkpoint
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
-from minippo.run.flags import MODEL, RUN, StageConfig, option
+from minippo.run.flags import DATA, MODEL, RUN, StageConfig, option
 from minippo.run.stage import Run
 from minippo.tokens import PAD
 from minippo.tools import calibration
@@ -27,13 +27,13 @@ class Config(StageConfig):
     passes: int = option(3, "passes over the texts; each draws one vote per text", low=1)
     group_size: int = option(32, "texts per step; all of them are compared with each other", low=2)
     lr: float = option(3e-4, "learning rate, falling to 0; 1e-4 to 1e-3", low=0)
-    lm_coef: float = option(0.5, "weight of the language-modelling loss kept beside it; 0 = off", low=0)
+    lm_coef: float = option(0.5, "weight of the pretraining loss, added to the reward loss; 0 = off", low=0)
     weight_decay: float = option(0.01, "weight decay of AdamW", low=0)
-    longest_prompt: int = option(8, "a text's beginning is given as its query: at most so many tokens", low=1)
+    longest_prompt: int = option(8, "most tokens of a text that are given as its query", low=1, group=DATA)
     normalize_samples: int = option(512, "responses of the pretrained model whose scores get mean 0 and "
                                          "deviation 1", low=2)
-    response_length: int = option(24, "tokens of those responses, at most", low=1)
-    temperature: float = option(0.8, "at which those responses are sampled: give stage 3 the same", low=0.01)
+    response_length: int = option(24, "longest of the --normalize-samples responses, in tokens", low=1)
+    temperature: float = option(0.8, "temperature of the --normalize-samples responses: stage 3's", low=0.01)
 
 
 SHOWN = {"loss": "loss/reward", "accuracy": "accuracy/train"}
@@ -43,7 +43,8 @@ def main(config):
     with Run(config, SHOWN) as run:
         lm, tokenizer = checkpoint.load_lm(config.model)
         lm.bf16 = run.bf16
-        reward_model, context = RewardModel(lm).to(run.device), lm.config.context
+        context = lm.config.context
+        reward_model = RewardModel(lm).to(run.device)
         comparisons = Comparisons(run.rows["reward"], tokenizer, context)
         held_out = Comparisons(run.rows["prompts"] + run.rows["test"], tokenizer, context)
         groups = comparisons.groups(config.group_size, config.passes, run.generator)
@@ -57,16 +58,16 @@ def main(config):
         for iteration in run.iterations(len(groups), model=reward_model, optimizer=optimizer,
                                         schedule=schedule):
             # 1. A group of texts, the beginning of each as its query.
-            texts, chosen, rejected = groups[iteration]
+            picked, chosen, rejected = groups[iteration]
             cut = random_cut(config.longest_prompt, run.generator)
-            query, response = tensors([comparisons.examples[i] for i in texts], cut, run.device)
-            # 2. Their scores, at the end of each, and how badly these order what people preferred.
+            query, response = tensors([comparisons.examples[i] for i in picked], cut, run.device)
+            # 2. Their scores, and how often these contradict what people preferred.
             states = reward_model.lm.states(query, response)
             scores = reward_model.read(states, response)
             loss = (preference_loss(scores[chosen], scores[rejected]) if targets is None
-                    else regression_loss(scores, targets[texts]))
+                    else regression_loss(scores, targets[picked]))
             stats = {"loss/reward": loss.item()}
-            # 3. It stays a language model meanwhile (Radford et al. 2018, section 3.2): it overfits less.
+            # 3. The language model's loss beside it (Radford et al. 2018, section 3.2): less overfitting.
             if config.lm_coef:
                 loss = loss + config.lm_coef * cross_entropy(reward_model.lm, states, response)
             norm = step(reward_model, optimizer, schedule, loss)

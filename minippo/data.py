@@ -53,7 +53,7 @@ def encode(rows, tokenizer, room, rejected=False):
         query = [tokenizer.end] + tokenizer.encode(row.prompt)
         if len(query) >= room:
             raise DataError(f"the prompt {row.prompt[:40]!r} has {len(query)} tokens, and room is "
-                            f"for {room - 1}: shorten it, or pretrain with a larger context")
+                            f"for {room - 1}: shorten the prompt, or pretrain with a larger context")
         response = tokenizer.encode(row.rejected if rejected else row.text) + [tokenizer.end]
         examples.append((query, response[:room - len(query)]))
     return examples
@@ -100,8 +100,8 @@ class Prompts:
 
     def __init__(self, rows, tokenizer, shortest, longest, room):
         if room < 2 + shortest:
-            raise DataError(f"the response leaves no room for a prompt in the model's context (it needs "
-                            f"{2 + shortest} tokens): shorten it, or pretrain with a larger context")
+            raise DataError(f"the response length leaves the model's context no room for a prompt (it needs "
+                            f"{2 + shortest} tokens): lower it, or pretrain with a larger context")
         self.examples = encode(rows, tokenizer, room)
         self.own = [bool(row.prompt) for row in rows]
         self.shortest, self.longest = shortest, longest

@@ -18,7 +18,7 @@ def generate(lm, query, length, temperature=1.0, top_k=0, top_p=1.0, generator=N
     Raises        ValueError for a temperature <= 0, top_k < 0 or top_p outside (0, 1]
     """
     if temperature <= 0 or top_k < 0 or not 0 < top_p <= 1:
-        raise ValueError(f"need temperature {temperature} > 0, top_k {top_k} >= 0, 0 < top_p {top_p} <= 1")
+        raise ValueError(f"temperature {temperature} is not > 0, top_k {top_k} >= 0, top_p {top_p} in (0, 1]")
     with lm.autocast():  # entered once: all steps share bfloat16 copies of trainable weights
         tokens, encoded = lm.context(query)
         cache = KVCache(lm.config, len(query), tokens.shape[1] + length, query.device)
@@ -44,7 +44,7 @@ def sample(logits, generator=None):
     total = cumulative[:, -1:]
     check_finite("sampling: ", probabilities=total)
     draw = torch.rand(len(logits), 1, generator=generator).to(logits.device) * total
-    draw = torch.minimum(draw, torch.nextafter(total, torch.zeros_like(total)))   # below 1 even if rounded
+    draw = torch.minimum(draw, torch.nextafter(total, torch.zeros_like(total)))   # rounding: never the total
     return torch.searchsorted(cumulative, draw, right=True).squeeze(-1)
 
 

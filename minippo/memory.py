@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from minippo.tokens import PAD, masked_mean, same_shape, stack
+from minippo.tokens import PAD, joined, masked_mean, same_shape
 
 
 @dataclass
@@ -74,7 +74,7 @@ class PPOMemory:
         if len(self.rollouts) == 1:
             return self.rollouts[0]
         parts = {f.name: [getattr(r, f.name) for r in self.rollouts] for f in fields(Rollout)}
-        return Rollout(**{name: stack(tensors, fill=PAD if name in ("query", "response") else 0,
+        return Rollout(**{name: joined(tensors, fill=PAD if name in ("query", "response") else 0,
                                       left=name == "query") for name, tensors in parts.items()})
 
     def minibatches(self, size, generator=None):
@@ -119,4 +119,4 @@ def in_microbatches(model, query, response, size):
         for output in parts[-1]:
             same_shape(output=output, tokens=tokens)
     back = torch.cat(order).argsort()   # to the order in which the responses came
-    return [stack(outputs, response.shape[1])[back] for outputs in zip(*parts)]
+    return [joined(outputs, response.shape[1])[back] for outputs in zip(*parts)]

@@ -49,7 +49,7 @@ class ActorCritic(nn.Module):
         return generate(self.lm, query, length, self.temperature, generator=generator)
 
     def reference(self):
-        """What the policy is kept close to: itself as it is now, frozen, at the same temperature."""
+        """What the policy is kept close to: its language model as it is now, frozen, same temperature."""
         return frozen(ActorCritic(self.lm, temperature=self.temperature)).to(next(self.parameters()).device)
 
 

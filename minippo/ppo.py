@@ -1,7 +1,7 @@
 """Proximal policy optimisation of a language model: the algorithm, then its formulas.
 
-A row is a response, a column one of its tokens: an action. Every (B, R) tensor is 0 at PAD. Policy,
-reference and score are anything with the right call. Three names that are easy to mix up:
+A row is a response, a column one of its tokens: an action. Every (B, R) tensor is 0 at PAD. Policy
+and reference are modules with the right call, score is anything with it. Easy to mix up:
 
     scores    (B,)    of whole responses, from the reward model
     paid      (B,)    what PPO gives for a response: its score, or a fixed number if it was cut off
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from minippo.memory import Rollout, in_microbatches, microbatches
-from minippo.run.flags import option
+from minippo.run.flags import option  # a field is also a flag: the shelf's only import from below it
 from minippo.tokens import PAD, masked_mean, same_shape
 from minippo.training import check_finite, clip_gradients
 
@@ -21,7 +21,7 @@ from minippo.training import check_finite, clip_gradients
 @dataclass
 class PPOConfig:
     response_length: int = option(24, "tokens a response may have, the end token included", low=1)
-    kl_coef: float = option(0.2, "beta: the price of a nat of KL, in score; 0.02 to 0.5", low=0, high=1000)
+    kl_coef: float = option(0.2, "beta: the score that a nat of KL costs; 0.02 to 0.5", low=0, high=1000)
     gamma: float = option(1.0, "discount per token; 1 for texts", low=0, high=1)
     lam: float = option(0.95, "lambda of GAE: 0 trusts the critic, 1 noisy returns; 0.9 to 1", low=0, high=1)
     clip: float = option(0.2, "epsilon: how far new / old may usefully move from 1; 0.1 to 0.3", low=0.001)
@@ -33,8 +33,8 @@ class PPOConfig:
     microbatch_size: int = option(32, "responses computed at once: less memory, same gradient", low=1)
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm; 0 = off", low=0)
     whiten_rewards: bool = option(False, "scale the rewards to deviation 1, keeping their mean")
-    missing_end_score: float = option(-1.0, "paid for a cut-off response in place of its score; 0 = off")
-    early_stop_kl: float = option(0.0, "end an update whose KL per token passes 1.5 of this; 0 = off", low=0)
+    missing_end_score: float = option(-1.0, "paid to a cut-off response, not its score; 0 = off", high=0)
+    early_stop_kl: float = option(0.0, "end an update when KL per token passes 1.5 times it; 0 = off", low=0)
     max_ratio: float = option(10.0, "skip a minibatch whose mean ratio passes this; 0 = off", low=0)
 
 
@@ -51,9 +51,9 @@ def collect(policy, reference, score, query, config, generator=None):
     response = policy.generate(query, config.response_length, generator)
     mask, ended = response != PAD, (response == policy.end).any(1)
     # 2. Judge. The old log-probs cost a second forward pass, computed as the update computes the new
-    #    ones: so the first ratio is 1, and what differs between two passes (padding, dropout, rounding)
-    #    stays out of it. What is wrong in sampling alone, like a forgotten temperature, does not show
-    #    in it either: other tests look for that.
+    #    ones, so the first ratio is 1: one that is not shows that two passes differ (dropout, padding).
+    #    What is wrong in sampling alone (its cache, a forgotten temperature) stays hidden: it is on
+    #    neither side of the ratio.
     logprobs, values, entropy = in_microbatches(policy, query, response, config.microbatch_size)
     reference_logprobs = in_microbatches(reference, query, response, config.microbatch_size)[0]
     scores = torch.as_tensor(score(query, response), dtype=logprobs.dtype, device=query.device)
@@ -92,7 +92,7 @@ def update(policy, optimizer, memory, config, generator=None):
             stats, where = {}, f"minibatch {len(steps)} of the update: "
             # 1. zero: backward adds to what is there, and that is the last minibatch's
             optimizer.zero_grad()
-            # 2. loss: in parts that fit into memory, which add up to that of the minibatch
+            # 2. loss: in parts that fit into memory and add up to the minibatch's; fills stats
             for loss in losses(policy, minibatch, config, stats):
                 # 3. backward: how each weight changes it; the parts' gradients add up, too
                 loss.backward()
@@ -142,8 +142,8 @@ def ppo_loss(policy, batch, config):
 
 
 def limit_gradients(policy, stats, config, where):
-    """Clip the gradients, or drop them if the policy is too far from where it sampled: an optimizer
-    passes over parameters without a gradient, so step 5 changes nothing. Adds to `stats`."""
+    """Clip the gradients, or drop them (max_ratio, early_stop_kl) if the policy is too far from where it
+    sampled: an optimizer passes over parameters without a gradient, so step 5 changes nothing."""
     skipped = 0 < config.max_ratio < stats["ppo/policy/ratio"]
     stopped = 0 < 1.5 * config.early_stop_kl < stats["ppo/policy/approxkl"]
     norm = 0.0 if skipped else clip_gradients(policy, config.max_grad_norm, where, **stats)
@@ -244,7 +244,7 @@ class AdaptiveKL:
     """A KL coefficient that rises while the KL is above its target, and falls while it is below.
 
     e = clip(KL / target - 1, -0.2, 0.2);   beta <- beta (1 + e n / horizon)
-    target    nats per response, 0 = off; horizon: episodes in which beta moves by about a fifth
+    target    nats per response, 0 = off; horizon: episodes in which beta moves by up to about a fifth
     Source    Ziegler et al. 2019, section 2.2, and its code for n / horizon
     """
     kl_coef: float

@@ -3,7 +3,7 @@
 import torch
 
 from minippo.policy import at_tokens, frozen, log_softmax
-from minippo.tokens import PAD, same_shape
+from minippo.tokens import PAD
 
 
 class NegativePerplexity:
@@ -43,7 +43,8 @@ class TextScore:
         found = self.fn(texts)
         try:
             scores = torch.as_tensor(found, dtype=torch.float32, device=response.device)
-            same_shape(scores=scores, texts=torch.empty(len(texts)))
+            if scores.shape != (len(texts),):
+                raise ValueError(f"shape {tuple(scores.shape)} for {len(texts)} texts")
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"the score function {self.fn!r} must give a number per text: {error}") from None
         return scores

@@ -1,4 +1,4 @@
-"""Rows of tokens as rectangles: queries padded on the left, responses on the right, means over the rest."""
+"""Rows of tokens as rectangles: queries padded on the left, responses on the right; means over masks."""
 
 import torch
 import torch.nn.functional as F
@@ -14,22 +14,22 @@ def pad_left(rows, length=None):
     Returns  (B, length) long, PAD in front
     Raises   ValueError if a row is longer than `length`
     """
-    return stack([torch.as_tensor(row, dtype=torch.long)[None] for row in rows], length, PAD, left=True)
+    return joined([torch.as_tensor(row, dtype=torch.long)[None] for row in rows], length, PAD, left=True)
 
 
 def pad_right(rows, length=None):
     """Token rows of different lengths, aligned at their first token. As `pad_left`, PAD behind."""
-    return stack([torch.as_tensor(row, dtype=torch.long)[None] for row in rows], length, PAD)
+    return joined([torch.as_tensor(row, dtype=torch.long)[None] for row in rows], length, PAD)
 
 
-def stack(parts, length=None, fill=0, left=False):
+def joined(tensors, length=None, fill=0, left=False):
     """Tensors (b, n) of different n, one below the other, filled up to (sum of b, length)."""
-    longest = max((part.shape[1] for part in parts), default=0)
+    longest = max((x.shape[1] for x in tensors), default=0)
     width = longest if length is None else length
     if longest > width:
         raise ValueError(f"a row of {longest} tokens does not fit into {width} columns")
-    gaps = [width - part.shape[1] for part in parts]
-    padded = [F.pad(part, (gap, 0) if left else (0, gap), value=fill) for part, gap in zip(parts, gaps)]
+    gaps = [width - x.shape[1] for x in tensors]
+    padded = [F.pad(x, (gap, 0) if left else (0, gap), value=fill) for x, gap in zip(tensors, gaps)]
     return torch.cat(padded) if padded else torch.empty(0, width, dtype=torch.long)
 
 

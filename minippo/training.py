@@ -45,13 +45,13 @@ def step(model, optimizer, schedule, loss, max_grad_norm=1.0):
     return norm
 
 
-def clip_gradients(model, max_norm, where="", **losses):
+def clip_gradients(model, max_norm, where="", **numbers):
     """Scale the gradients down to a joint norm of at most max_norm (0 = never).
 
     Returns  their norm before, a number
-    Raises   NonFiniteError naming the first of the losses, then of the gradients, that is not finite
+    Raises   NonFiniteError naming the first of the numbers, then of the gradients, that is not finite
     """
-    check_finite(where, **losses)
+    check_finite(where, **numbers)
     gradients = {f"gradient of {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
     norm = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
     if not norm.isfinite():

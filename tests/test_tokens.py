@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minippo.tokens import PAD, pad_left, pad_right, same_shape, stack
+from minippo.tokens import PAD, joined, pad_left, pad_right, same_shape
 
 
 def test_d02_pad_is_no_vocabulary_entry():
@@ -41,21 +41,21 @@ def test_a_row_that_is_too_long_is_refused_and_never_cut(pad):
 
 def test_tensors_of_different_widths_are_stacked_and_filled_up_with_0():
     one, other = torch.tensor([[1.5, 2.5]]), torch.tensor([[3.5], [4.5]])
-    stacked = stack([one, other])
+    stacked = joined([one, other])
     assert stacked.tolist() == [[1.5, 2.5], [3.5, 0.0], [4.5, 0.0]]
     assert stacked.dtype == torch.float32   # the parts'
-    assert stack([one, other], left=True).tolist() == [[1.5, 2.5], [0.0, 3.5], [0.0, 4.5]]
-    assert stack([one], length=3, fill=9).tolist() == [[1.5, 2.5, 9.0]]
+    assert joined([one, other], left=True).tolist() == [[1.5, 2.5], [0.0, 3.5], [0.0, 4.5]]
+    assert joined([one], length=3, fill=9).tolist() == [[1.5, 2.5, 9.0]]
 
 
 def test_a_stack_of_masks_is_a_mask():
-    masks = stack([torch.tensor([[True, True]]), torch.tensor([[True]])])
+    masks = joined([torch.tensor([[True, True]]), torch.tensor([[True]])])
     assert masks.dtype == torch.bool and masks.tolist() == [[True, True], [True, False]]
 
 
 def test_stacking_cuts_nothing_off():
     with pytest.raises(ValueError, match="2 tokens does not fit into 1 columns"):
-        stack([torch.zeros(1, 2)], length=1)
+        joined([torch.zeros(1, 2)], length=1)
 
 
 def test_shapes_that_differ_are_an_error_that_names_every_tensor():

@@ -180,8 +180,8 @@ def load_tokenizer(folder):
                         "write it again with pretrain.py") from None
 
 
-def fingerprint(folder):
-    """A hash of the model in a folder: its weights and tokenizer; "" for a file that is missing."""
+def model_hashes(folder):
+    """SHA-256 of a folder's weights, and of its tokenizer; "" for a file that is missing."""
     files = [Path(folder) / name for name in ("model.pt", "tokenizer.json")]
     return [hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "" for path in files]
 

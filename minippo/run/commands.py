@@ -12,15 +12,16 @@ COMMANDS = ("generate", "curve", "overoptimization", "optimum", "ablations")
 def main():
     """Run the tool that the command line names, or say which there are."""
     name, *arguments = sys.argv[1:] or ["--help"]
+    program = "python -m minippo" if sys.argv[0].endswith("__main__.py") else "minippo"
     if name in ("-h", "--help"):
-        print("usage: minippo COMMAND [flags]; each has its own --help")
+        print(f"usage: {program} COMMAND [flags]; each has its own --help")
         for command in COMMANDS:
             print(f"  {command:<20}{tool(command).__doc__.splitlines()[0]}")
     elif name not in COMMANDS:
         sys.exit(complain(f"{name}: no such command; there is {', '.join(COMMANDS)}"))
     else:
         module = tool(name)
-        launch(module.main, module.Config, module.__doc__, arguments, f"minippo {name}")
+        launch(module.main, module.Config, module.__doc__.splitlines()[0], arguments, f"{program} {name}")
 
 
 def tool(command):

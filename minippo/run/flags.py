@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from minippo.run.errors import UserError, complain
 
 LARGEST = 10**9   # what a number may be that has no limit of its own: more fits no memory
-RUN, DATA, MODEL, PPO = "the run", "the data", "the model", "PPO"   # groups of flags in --help
+DATA, MODEL, RUN = "the data", "the model", "the run"   # groups of flags in --help
 
 
 def option(default, help, low=None, high=None, choices=None, group=""):
@@ -27,7 +27,7 @@ class DeviceConfig:
     seed: int = option(0, "fixes initialisation, order and sampling", low=0, high=2**63 - 1)
     device: str = option("auto", "where to compute; auto: the GPU if there is one",
                          choices=("auto", "cpu", "cuda", "mps"))
-    precision: str = option("auto", "of the matrix products; auto: bf16 where the processor has it",
+    precision: str = option("auto", "precision of the matrix products; auto: bf16 where the processor has it",
                             choices=("auto", "bf16", "fp32"))
 
 
@@ -57,15 +57,16 @@ def parse(config_class, description, arguments=None, prog=None):
     """Command line -> a config. A wrong flag or value leaves with one line and status 2."""
     parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
     titles = {f.name: group_of(config_class, f) for f in fields(config_class)}
-    ordered = sorted(dict.fromkeys(titles.values()), key=lambda title: title == RUN)   # the run's last
+    ordered = sorted(set(titles.values()), key=lambda t: (t == RUN, t not in (DATA, MODEL), t))
     groups = {title: parser.add_argument_group(title) if title else parser for title in ordered}
-    for f in fields(config_class):
+    for f in sorted(fields(config_class), key=lambda f: ordered.index(titles[f.name])):
         flag, meta = "--" + f.name.replace("_", "-"), f.metadata
         if type(f.default) is bool:
             kind = {"action": "store_true", "help": meta["help"]}
         else:
             kind = {"type": within(type(f.default), meta["low"], meta["high"]), "choices": meta["choices"],
-                    "default": f.default, "help": f"{meta['help']} (default: {f.default})"}
+                    "default": f.default,
+                    "help": meta["help"] + (f" (default: {f.default})" if f.default != "" else "")}
         groups[titles[f.name]].add_argument(flag, **kind)
     parser.error = lambda message: sys.exit(complain(f"{message} (see --help)"))
     return config_class(**vars(parser.parse_args(arguments)))

@@ -39,18 +39,22 @@ def restore(path, about, total, generator, training):
         if state["cuda"] is not None:   # of a run on the same kind of device: see `origin`
             torch.cuda.set_rng_state(state["cuda"])
         for name, x in training.items():
-            found = state["training"][name]
-            if hasattr(x, "load_state_dict"):
-                x.load_state_dict(found)
-            elif found.keys() == vars(x).keys():
-                vars(x).update(found)
-            else:
-                raise damaged
+            put_back(x, state["training"][name])
     except UserError:
         raise
     except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError):
         raise damaged from None
     return state["iteration"]
+
+
+def put_back(x, state):
+    """A saved state into what is trained; KeyError if it has other attributes."""
+    if hasattr(x, "load_state_dict"):
+        x.load_state_dict(state)
+    elif state.keys() != vars(x).keys():
+        raise KeyError(*state.keys() ^ vars(x).keys())
+    else:
+        vars(x).update(state)
 
 
 def random_states(generator):

@@ -4,6 +4,7 @@ import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import tokenizers
 import torch
 
 from minippo import data
@@ -68,12 +69,15 @@ class Run:
         self.metrics = self.opened.enter_context(closing(Metrics(self.folder, total, self.shown)))
         about = {"settings": settings(self.config), "origin": self.origin(training)}
         training = training | {"metrics": self.metrics}
-        if path.exists() and not self.config.overwrite:
-            self.done = resume.restore(path, about, total, self.generator, training)
-        else:
-            checkpoint.clear(self.folder)
-            self.metrics.clear()
-        return self.remaining(path, about, training)
+        with deferred_signals() as signals:   # a half-emptied folder could not be gone on with
+            if path.exists() and not self.config.overwrite:
+                self.done = resume.restore(path, about, total, self.generator, training)
+            else:
+                checkpoint.clear(self.folder)
+                self.metrics.clear()
+        if signals:
+            raise KeyboardInterrupt
+        return self.opened.enter_context(closing(self.remaining(path, about, training)))
 
     def remaining(self, path, about, training):
         """The generator of `iterations`: between two of them the state is saved, if it is time."""
@@ -93,8 +97,8 @@ class Run:
     def origin(self, training):
         """A fingerprint of what the run began with: rows, device, models as they are before training."""
         models = [x for x in training.values() if isinstance(x, torch.nn.Module)]
-        files = [checkpoint.fingerprint(folder) for folder in read_from(self.config)]
-        return resume.digest(self.rows, self.device, self.bf16, files, *models)
+        files = [checkpoint.model_hashes(folder) for folder in read_from(self.config)]
+        return resume.digest(self.rows, self.device, self.bf16, tokenizers.__version__, files, *models)
 
     def log(self, stats, tokens):
         """Record the statistics of this iteration, a dict of numbers; it worked through so many tokens."""

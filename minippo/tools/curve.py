@@ -19,6 +19,8 @@ class Config:
 
 def main(config):
     """Write the figure: a panel per quantity, a line per run."""
+    if not config.out.strip():
+        raise UserError("--out is empty; name a file")
     records = {folder: record(Path(folder)) for folder in config.runs.split(",")}
     try:
         from matplotlib.figure import Figure

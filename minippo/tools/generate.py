@@ -14,6 +14,7 @@ from minippo.tokens import pad_left
 
 @dataclass
 class Config(DeviceConfig):
+    GROUP = "the texts"
     model: str = option("runs/ppo", "folder of any stage")
     prompt: str = option("", "how the text begins")
     n: int = option(5, "number of texts", low=1, high=10_000)

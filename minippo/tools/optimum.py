@@ -43,7 +43,8 @@ class TaskConfig(ppo.PPOConfig):
     rollout_size: int = option(512, "responses per iteration", low=2)
     minibatch_size: int = option(256, "episodes per optimizer step", low=1)
     microbatch_size: int = option(512, "episodes computed at once: same gradient", low=1)
-    missing_end_score: float = option(0.0, "0 = off: the table of rewards also has what is cut off")
+    missing_end_score: float = option(0.0, "0 = off: the table of rewards also has what is cut off",
+                                      high=0)
     lr: float = option(2e-3, "learning rate, falling to 0", low=0)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +65,7 @@ def linear(bags, weight, bias):
 def words(text):
     """Lower-case words and pairs of neighbours."""
     single = re.findall(r"\w[\w']*", text.lower())
-    return single + [f"{a} {b}" for a, b in zip(single, single[1:])]
+    return single + [f"{a} {b}" for a, b in pairwise(single)]
 
 
 class Judge:

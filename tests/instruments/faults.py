@@ -324,7 +324,7 @@ generator=generator).tolist() \
         decay_a_step_early: (steps - n) / falling => (steps - n - 1) / falling
         decay_to_a_tenth: (steps - n) / falling => max(0.1, (steps - n) / falling)
         warmup_from_0: (n + 1) / rising => n / rising
-        loss_unchecked: check_finite(where, **losses) => pass
+        loss_unchecked: check_finite(where, **numbers) => pass
         gradients_of_all_steps: optimizer.zero_grad() => pass
         gradients_unclipped: clip_gradients(model, max_grad_norm, => clip_gradients(model, 0,
         rate_constant: schedule.step() => pass
@@ -341,7 +341,7 @@ generator=generator).tolist() \
         perplexity_of_pads: (response != PAD).sum(1).clamp(min=1) => response.shape[1]
         perplexity_of_nothing: .clamp(min=1) =>
         text_of_the_response: torch.cat([query, response], dim=1) => response
-        text_shape_unchecked: same_shape(scores=scores, texts=torch.empty(len(texts))) => pass
+        text_shape_unchecked: if scores.shape != (len(texts),): => if False:
     """),
     ("minippo/tokens.py", "tests/test_tokens.py", """
         pad_is_the_end: PAD = -1 => PAD = 0
@@ -392,7 +392,7 @@ generator=generator).tolist() \
         rare_words_kept: if n > 1 => if n > 0
         words_counted_by_text: for word in dict.fromkeys(words(text))) => for word in words(text))
         words_by_hash_seed: in dict.fromkeys(words(text))) => in set(words(text)))
-        pairs_of_the_same: zip(single, single[1:]) => zip(single, single)
+        pairs_of_the_same: in pairwise(single) => in zip(single, single)
         penalty_not_halved: / (2 * len(self.texts)) => / len(self.texts)
         penalty_as_a_prize: value + penalty => value - penalty
         judge_flipped: self.bag(texts) > 0 => self.bag(texts) < 0

@@ -560,8 +560,8 @@ def broken_rule(texts):
 
 
 @pytest.mark.parametrize("fn, words", [
-    (lambda texts: [1.0], r"<lambda>.* must give a number per text \(.*scores \(1,\), texts \(2,\)\)"),
-    (lambda texts: [[1.0, 2.0]], r"<lambda>.*scores \(1, 2\), texts \(2,\)"),
+    (lambda texts: [1.0], r"<lambda>.* must give a number per text: shape \(1,\) for 2 texts"),
+    (lambda texts: [[1.0, 2.0]], r"<lambda>.*shape \(1, 2\) for 2 texts"),
     (lambda texts: ["a", "b"], "the score function .*<lambda>"),
     (lambda texts: None, "the score function .*<lambda>"),
     (max, "the score function .*max"),   # the largest of the texts: a text
