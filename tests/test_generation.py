@@ -137,7 +137,7 @@ def test_the_smallest_and_the_largest_draw_take_the_first_and_the_last_token(
                                    {"top_p": 0}, {"top_p": 1.1}])
 def test_settings_that_mean_nothing_are_refused(lm, query, wrong):
     [(name, value)] = wrong.items()
-    with pytest.raises(ValueError, match=f"{name} {value}.* <= 1"):   # all three, with their limits
+    with pytest.raises(ValueError, match=f"{name} {value}.* in \\(0, 1\\]"):   # all three, with their limits
         generate(lm, query, 2, **wrong)
 
 

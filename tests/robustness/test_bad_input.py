@@ -128,9 +128,9 @@ DATA = [   # name, words, file, content
     ("huge_rating", "line 302: rating '1e300'|up to 1,000,000,000", "bad.csv", GOOD + "a,1e300\n"),
     ("list_rating", "line 1: rating [1]", "bad.jsonl", '{"text": "a", "rating": [1]}'),
     ("too_few", "3 usable rows, too few|some hundreds", "bad.txt", "one\ntwo\nthree\n"),
-    ("long_held_out_prompt", "the prompt '|has 65 tokens|shorten it|a larger context", "bad.jsonl",
+    ("long_held_out_prompt", "the prompt '|has 65 tokens|shorten the prompt|a larger context", "bad.jsonl",
      "\n".join(PAIR % (LONG[i] if i == 21 else "q", i, i) for i in range(300))),
-    ("long_prompt", "the prompt '|has 57 tokens|shorten it|a larger context", "bad.jsonl", PAIRS),
+    ("long_prompt", "the prompt '|has 57 tokens|shorten the prompt|a larger context", "bad.jsonl", PAIRS),
 ]
 
 
@@ -221,7 +221,7 @@ FLAGS = [   # command, words
     ("reward --model " + "a" * 300, "no trained model here"),
     ("reward --out pretrain --overwrite", "--out pretrain is also read from; name another"),
     ("reward --out ./reward/../pretrain --overwrite", "is also read from"),
-    ("reward --response-length 48", "response leaves no room|it needs 3 tokens|shorten it|a larger context"),
+    ("reward --response-length 48", "response length leaves|no room|it needs 3 tokens|lower it|a larger context"),
     ("ppo --target happy", "--target|'happy'|positive"),
     ("ppo --gamma 2", "--gamma|2 is not from 0 to 1"),
     ("ppo --lam nan", "--lam|nan is not from 0 to 1"),
