@@ -22,12 +22,12 @@ T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 @dataclass
 class Config(optimum.TaskConfig):
-    architecture: str = option("decoder", "of the model", choices=tuple(optimum.ARCHITECTURES))
+    architecture: str = option("decoder", "architecture of the model", choices=tuple(optimum.ARCHITECTURES))
     seed_count: int = option(5, "how many seeds", low=2, high=len(T95) + 1)
     iterations: int = option(40, "rollouts with an update each", low=2)
     rollout_size: int = option(256, "responses per iteration", low=2)
     minibatch_size: int = option(128, "episodes per optimizer step", low=1)
-    only: str = option("", "names of rows, with commas between; all if empty")
+    only: str = option("", "names of the rows to run, with commas between; all if empty")
 
 
 @dataclass(frozen=True)

@@ -30,14 +30,14 @@ PARTS = 12   # of a run, after each of which the distance is measured
 
 @dataclass
 class TaskConfig(ppo.PPOConfig):
-    seed: int = option(0, "the first; each has a reference, rewards and samples of its own", low=0)
+    seed: int = option(0, "first seed; each has its own reference, rewards and samples", low=0)
     seed_count: int = option(5, "how many seeds", low=1)
-    vocabulary: int = option(8, "tokens, the end token included", low=2, high=16)
+    vocabulary: int = option(8, "tokens in the vocabulary, the end token included", low=2, high=16)
     response_length: int = option(4, "tokens a response may have, the end token included",
                                   low=1, high=4)
-    queries: int = option(2, "different ones", low=1, high=4)
-    kl_coef: float = option(0.4, "beta, for PPO and in J: above 0", low=1e-6, high=1000)
-    temperature: float = option(1.0, "of reference and policy", low=0.01)
+    queries: int = option(2, "different queries", low=1, high=4)
+    kl_coef: float = option(0.4, "beta: price of KL, in PPO and in J; above 0", low=1e-6, high=1000)
+    temperature: float = option(1.0, "temperature of reference and policy", low=0.01)
     value_coef: float = option(0.5, "c1: weight of the value loss", low=0)
     iterations: int = option(60, "rollouts with an update each", low=1)
     rollout_size: int = option(512, "responses per iteration", low=2)
@@ -50,7 +50,7 @@ class TaskConfig(ppo.PPOConfig):
 
 @dataclass
 class Config(TaskConfig):
-    architecture: str = option("both", "of the model", choices=(*ARCHITECTURES, "both"))
+    architecture: str = option("both", "architecture of the model", choices=(*ARCHITECTURES, "both"))
     plot: str = option("", "a figure of KL(pi || pi*) is written to this file, such as optimum.png")
 
 

@@ -28,16 +28,16 @@ SCRIPT = Path(__file__).resolve().parents[2] / "finetune_ppo.py"
 
 @dataclass
 class Config:
-    out: str = option("runs/overoptimization", "folder for table.md, points.json and the figure")
-    runs: str = option("runs/sweep", "folder for the PPO runs; those already there are kept")
-    model: str = option("runs/{seed}/pretrain", "folder of each seed's pretrained model")
-    reward: str = option("runs/{seed}/reward", "folder of each seed's reward model")
-    data: str = option("movies", "as in the three stages; needs ratings, for the judge")
-    seeds: str = option("3", "how many, or which, as in 0,1,2")
-    kl_coefs: str = option("0.05,0.1,0.2,0.4,0.8", "of PPO: a run each")
-    best_of: str = option("1,4,16,64", "n: the best of so many responses of the reference")
-    prompts: int = option(256, "held-out beginnings that everything is measured on", low=2)
-    responses: int = option(4, "of each PPO policy to each of them", low=1)
+    out: str = option("runs/overoptimization", "folder to write table.md, points.json and the figure to")
+    runs: str = option("runs/sweep", "folder to write the PPO runs to; finished ones are kept")
+    model: str = option("runs/{seed}/pretrain", "folder of the pretrained model; {seed} stands for each seed")
+    reward: str = option("runs/{seed}/reward", "folder of the reward model; {seed} stands for each seed")
+    data: str = option("movies", "the data of the three stages; it needs ratings, for the judge")
+    seeds: str = option("3", "how many seeds, or which ones, as in 0,1,2")
+    kl_coefs: str = option("0.05,0.1,0.2,0.4,0.8", "values of --kl-coef, a PPO run for each")
+    best_of: str = option("1,4,16,64", "values of n: the best of n responses of the reference is kept")
+    prompts: int = option(256, "held-out prompts on which every model is measured", low=2)
+    responses: int = option(4, "responses of a PPO policy to each of these prompts", low=1)
     ppo: str = option("", 'further flags of finetune_ppo.py, as in "--iterations 30"')
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
 

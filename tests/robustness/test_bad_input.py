@@ -221,7 +221,7 @@ FLAGS = [   # command, words
     ("reward --model " + "a" * 300, "no trained model here"),
     ("reward --out pretrain --overwrite", "--out pretrain is also read from; name another"),
     ("reward --out ./reward/../pretrain --overwrite", "is also read from"),
-    ("reward --response-length 48", "response length leaves|no room|it needs 3 tokens|lower it|a larger context"),
+    ("reward --response-length 48", "response length leaves|no room|needs 3 tokens|lower it|larger context"),
     ("ppo --target happy", "--target|'happy'|positive"),
     ("ppo --gamma 2", "--gamma|2 is not from 0 to 1"),
     ("ppo --lam nan", "--lam|nan is not from 0 to 1"),

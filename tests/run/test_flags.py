@@ -116,8 +116,8 @@ THE_RUN = "--seed --device --precision --out --resume --overwrite --save-every".
 
 
 @pytest.mark.parametrize("module, first", [
-    (pretrain, {DATA: ["--data", "--longest-prompt"], MODEL: "--architecture --vocab-size --width --heads --layers --context "
-                "--dropout".split()}),
+    (pretrain, {DATA: ["--data", "--longest-prompt"],
+                MODEL: "--architecture --vocab-size --width --heads --layers --context --dropout".split()}),
     (train_reward, {DATA: ["--data", "--longest-prompt"], MODEL: ["--model"]}),
     (finetune_ppo, {DATA: "--data --shortest-prompt --longest-prompt".split(),
                     MODEL: "--model --reward --separate-critic --temperature".split()})])
