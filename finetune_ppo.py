@@ -9,7 +9,7 @@ from minippo.data import Prompts
 from minippo.memory import PPOMemory
 from minippo.policy import ActorCritic, frozen
 from minippo.ppo import AdaptiveKL, PPOConfig, collect, update
-from minippo.run import checkpoint
+from minippo.run import checkpoint, rows
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.run.flags import DATA, MODEL, RUN, StageConfig, option
@@ -60,8 +60,9 @@ def main(config):
         policy, reward_model, tokenizer = load(config, run)
         reference = policy.reference()
         room = policy.lm.config.context - config.response_length
-        prompts, fresh = (Prompts(run.rows[part], tokenizer, config.shortest_prompt, config.longest_prompt,
-                                  room) for part in ("prompts", "test"))
+        parts = rows.fitting(run.rows, tokenizer, prompts=room, test=room)
+        prompts, fresh = (Prompts(part, tokenizer, config.shortest_prompt, config.longest_prompt, room)
+                          for part in parts.values())
         optimizer = torch.optim.Adam(policy.parameters(), config.lr, eps=1e-5, fused=True)
         schedule = linear_decay(optimizer, config.iterations)
         controller = AdaptiveKL(config.kl_coef, config.kl_target, config.kl_horizon)

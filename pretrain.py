@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 
 from minippo.data import Prompts, batches, encode, random_cut, tensors
+from minippo.run import rows, sizes
 from minippo.run.exits import launch
 from minippo.run.flags import DATA, MODEL, RUN, StageConfig, option
-from minippo.run.sizes import check_sizes
 from minippo.run.stage import Run
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD
@@ -39,27 +39,30 @@ class Config(StageConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        check_sizes(vars(self))
+        sizes.check_sizes(vars(self))
 
 
 def main(config):
     with Run(config, {"loss": "loss/train"}) as run:
-        training, held_out = run.rows["reward"] + run.rows["judge"], run.rows["prompts"] + run.rows["test"]
-        texts = (text for row in training for text in (row.prompt + row.text, row.rejected) if text)
+        context, length = config.context, min(24, config.context // 2)   # length: of the samples
+        room = context - length
+        texts = (text for row in run.rows["reward"] + run.rows["judge"]
+                 for text in (row.prompt + row.text, row.rejected) if text)
         tokenizer = Tokenizer.train(texts, config.vocab_size)
-        sizes = config.width, config.heads, config.layers, config.context, config.dropout
-        lm = build(TransformerConfig(tokenizer.vocab_size, tokenizer.end, config.architecture, *sizes))
+        parts = rows.fitting(run.rows, tokenizer, reward=context, judge=context, prompts=room, test=room)
+        training, held_out = parts["reward"] + parts["judge"], parts["prompts"] + parts["test"]
+        shape = config.width, config.heads, config.layers, context, config.dropout
+        lm = build(TransformerConfig(tokenizer.vocab_size, tokenizer.end, config.architecture, *shape))
         lm.to(run.device)
         lm.bf16 = run.bf16
-        examples = encode(training, tokenizer, config.context)
+        examples = encode(training, tokenizer, context)
         plan = batches(examples, config.batch_size, config.passes, run.generator)
-        length = min(24, config.context // 2)   # of the samples
-        prompts = Prompts(held_out, tokenizer, 1, config.longest_prompt, config.context - length)
+        prompts = Prompts(held_out, tokenizer, 1, config.longest_prompt, room)
         optimizer = torch.optim.AdamW(lm.parameters(), config.lr, betas=(0.9, 0.95),
                                       weight_decay=config.weight_decay, fused=True)
         schedule = linear_decay(optimizer, len(plan), config.warmup)
         iterations = run.iterations(len(plan), model=lm, optimizer=optimizer, schedule=schedule)
-        samples.note_long_texts(examples, tokenizer.end, config.context)
+        samples.note_long_texts(examples, tokenizer.end, context)
         for iteration in iterations:
             # 1. Texts; as PPO will, give the beginning as the query, and learn the rest.
             cut = random_cut(config.longest_prompt, run.generator)
@@ -70,8 +73,7 @@ def main(config):
             run.log({"loss/train": loss.item(), "grad_norm": norm}, tokens=int((response != PAD).sum()))
         lm.eval()
         print(samples.held_out_loss(lm, held_out, tokenizer))
-        for line in samples.write(lm, prompts, config.samples, length, tokenizer, run):
-            print(line)
+        print(*samples.write(lm, prompts, config.samples, length, tokenizer, run), sep="\n")
         run.finish("pretrain", lm, tokenizer)
 
 

@@ -7,7 +7,7 @@ import torch
 from minippo.data import Comparisons, Prompts, random_cut, tensors
 from minippo.generation import generate
 from minippo.reward import RewardModel, preference_loss, regression_loss
-from minippo.run import checkpoint
+from minippo.run import checkpoint, rows
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.run.flags import DATA, MODEL, RUN, StageConfig, option
@@ -36,20 +36,18 @@ class Config(StageConfig):
     temperature: float = option(0.8, "temperature of the --normalize-samples responses: stage 3's", low=0.01)
 
 
-SHOWN = {"loss": "loss/reward", "accuracy": "accuracy/train"}
-
-
 def main(config):
-    with Run(config, SHOWN) as run:
+    with Run(config, {"loss": "loss/reward", "accuracy": "accuracy/train"}) as run:
         lm, tokenizer = checkpoint.load_lm(config.model)
         lm.bf16 = run.bf16
-        context = lm.config.context
+        context, room = lm.config.context, lm.config.context - config.response_length
         reward_model = RewardModel(lm).to(run.device)
-        comparisons = Comparisons(run.rows["reward"], tokenizer, context)
-        held_out = Comparisons(run.rows["prompts"] + run.rows["test"], tokenizer, context)
+        parts = rows.fitting(run.rows, tokenizer, reward=context, prompts=room, test=context)
+        comparisons = Comparisons(parts["reward"], tokenizer, context)
+        fresh = Comparisons(parts["prompts"] + parts["test"], tokenizer, context)
+        rows.note_unused(parts, comparisons, fresh)
         groups = comparisons.groups(config.group_size, config.passes, run.generator)
-        prompts = Prompts(run.rows["prompts"], tokenizer, 1, config.longest_prompt,
-                          context - config.response_length)
+        prompts = Prompts(parts["prompts"], tokenizer, 1, config.longest_prompt, room)
         targets = comparisons.targets().to(run.device) if config.loss == "regression" else None
         optimizer = torch.optim.AdamW(reward_model.parameters(), config.lr,
                                       weight_decay=config.weight_decay, fused=True)
@@ -75,8 +73,7 @@ def main(config):
             stats |= {"loss/train": loss.item(), "accuracy/train": accuracy, "grad_norm": norm}
             run.log(stats, tokens=int((response != PAD).sum()))
         reward_model.eval()
-        figures = calibration.report(reward_model, comparisons, groups, held_out, run.generator)
-        print(calibration.lines(figures))
+        print(calibration.lines(calibration.report(reward_model, comparisons, groups, fresh, run.generator)))
         normalize(reward_model, checkpoint.load_lm(config.model)[0], prompts, config, run)
         run.finish("reward", reward_model, tokenizer)
 

@@ -122,20 +122,20 @@ class Comparisons:
 
     Rated rows: every text of a group gets ONE vote drawn from its raters, and of every two texts the higher
     vote is preferred (the group as one batch: Ouyang et al. 2022, section 3.5); ties do not count.
-    Rows with `rejected`: the pairs as given, if what fits into the room differs.
+    Rows with `rejected`: the pairs as given, if what fits into the room differs. DataError for both kinds.
     """
 
     def __init__(self, rows, tokenizer, room):
         pairs = [row for row in rows if row.rejected]
-        chosen = encode(pairs, tokenizer, room)
-        rejected = encode(pairs, tokenizer, room, rejected=True)
+        self.rated = [row for row in rows if row.votes and not row.rejected]
+        if pairs and self.rated:
+            raise DataError("rated texts and pairs of chosen and rejected in the same data: give one kind")
+        chosen, rejected = (encode(pairs, tokenizer, room, rejected=side) for side in (False, True))
         kept = [i for i in range(len(pairs)) if chosen[i] != rejected[i]]
         self.given = [pairs[i] for i in kept]
-        self.rated = [] if self.given else [row for row in rows if row.votes]
         self.examples = [side[i] for side in (chosen, rejected) for i in kept]
         self.examples += encode(self.rated, tokenizer, room)
-        self.texts = [row.text for row in self.given or self.rated]
-        self.texts += [row.rejected for row in self.given]
+        self.texts = [row.text for row in self.given or self.rated] + [row.rejected for row in self.given]
         if len(self.examples) < 2:
             raise DataError("the data, or its held-out tenth, has no preferences: two texts need a rating "
                             "or label, or chosen and rejected that differ in what fits into the context")

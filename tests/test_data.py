@@ -197,6 +197,24 @@ def test_given_pairs_are_kept_as_people_chose():
         comparisons.ratings()
 
 
+@pytest.mark.parametrize("room", [32, 7])   # in 7 tokens the pair is none
+def test_rated_texts_and_given_pairs_at_once_are_refused_and_neither_is_dropped(room):
+    pair = Row("p", "aaaaaab", rejected="aaaaaac")
+    for rows in ([*rated([1], [2]), pair], [pair, *rated([1], [2])]):
+        with pytest.raises(DataError, match="rated texts and pairs of chosen and rejected .*give one kind"):
+            Comparisons(rows, TOKENIZER, room)
+
+
+def test_a_pair_s_own_votes_say_nothing_about_who_is_preferred():
+    pairs = [Row("1", "good", (-4.0,), rejected="bad"), Row("2", "yes", rejected="no")]
+    comparisons = Comparisons(pairs, TOKENIZER, 32)
+    assert comparisons.given == pairs and comparisons.rated == []
+    assert comparisons.texts == ["good", "yes", "bad", "no"]
+    equal = [Row("1", "aaaaaab", (1.0,), rejected="aaaaaac"), Row("2", "aaaaaax", (2.0,), rejected="aaaaaay")]
+    with pytest.raises(DataError, match="no preferences"):
+        Comparisons(equal, TOKENIZER, 7)
+
+
 def test_no_preferences_are_a_user_s_error():
     with pytest.raises(DataError, match="no preferences"):
         Comparisons([Row("1", "a"), Row("2", "b")], TOKENIZER, 32)

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from minippo.corpora.rows import Row
 from minippo.run.errors import UserError
+from minippo.run.files import read_regular
 
 ARCHIVE = "vaderSentiment-3.3.2.tar.gz"
 SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
 INNER = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
+LARGEST = 2**26   # bytes of the archive; it has 15 times fewer
 SNIPPETS = "hutto_ICWSM_2014/movieReviewSnippets_"
 
 
@@ -53,14 +55,14 @@ def _archive(cache):
     place = cache / ARCHIVE
     try:
         if place.exists():
-            data = place.read_bytes()
+            data = read_regular(place, LARGEST)
             if hashlib.sha256(data).hexdigest() == SHA256:
                 return data
             place.unlink()
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             _download(Path(folder))
-            data = (Path(folder) / ARCHIVE).read_bytes()
+            data = read_regular(Path(folder) / ARCHIVE, LARGEST)
             if hashlib.sha256(data).hexdigest() != SHA256:
                 raise _unfetched(f"{ARCHIVE} has a wrong sha256")
             os.replace(Path(folder) / ARCHIVE, place)  # atomic, in case two runs start at once

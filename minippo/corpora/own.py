@@ -11,11 +11,14 @@ from dataclasses import replace
 
 from minippo.corpora.rows import Row, fingerprint
 from minippo.run.errors import UserError
+from minippo.run.files import read_regular
+from minippo.run.rows import note
 
 TEXT, RATING = ("text", "review", "sentence", "content"), ("rating", "label", "sentiment")
 LABELS = {"positive": 1.0, "pos": 1.0, "negative": -1.0, "neg": -1.0}
 COLUMNS = {*TEXT, *RATING, "chosen", "rejected", "prompt", "id"}
 LONGEST_REVIEW, REVIEWS = 1000, 5000  # characters; of each sign
+LARGEST_FILE = 2**30   # bytes; what fits is read whole
 LARGEST_RATING = 10**9  # squares and sums of ratings stay finite in float32
 
 
@@ -28,28 +31,54 @@ def own(path):
             raise UserError(f"{path}: neither a file nor a folder; give one of them")
         if not path.is_dir() and path.suffix.lower() not in READERS:
             raise UserError(f"{path}: unknown kind of file; use one of {', '.join(READERS)}")
-        rows, texts, columns = {}, {}, set()
-        for where, record in (_folder if path.is_dir() else READERS[path.suffix.lower()])(path):
-            record = {str(key).strip().lower(): record[key] for key in record}
-            columns |= record.keys()
-            row = _row(record, where)
-            if row.text and (row.rejected or "rejected" not in record):
-                if texts.setdefault(row.id, row.texts) != row.texts:
-                    raise UserError(f"{where}: id {row.id:.40} was another text's before; "
-                                    "give each text its own, or rename that column")
-                if first := rows.get(row.texts):
-                    row = replace(row, id=min(first.id, row.id), votes=first.votes + row.votes)
-                rows[row.texts] = row
+        return _rows(path, (_folder if path.is_dir() else READERS[path.suffix.lower()])(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error}); fix that, or give another") from error
+
+
+def _rows(path, records):
+    """Rows of all records, a text that is repeated once; what is not used of them is counted on stderr."""
+    rows, texts, columns, used, total = {}, {}, set(), set(), 0
+    empty, repeated = [], []   # where these stand
+    for total, (where, record) in enumerate(records, 1):
+        record = {str(key).strip().lower(): record[key] for key in record}
+        columns |= record.keys()
+        row = _row(record, str(where), used)
+        if not row.text or ("rejected" in record and not row.rejected):
+            empty.append(row.where)
+            continue
+        if texts.setdefault(row.id, row.texts) != row.texts:
+            raise UserError(f"{where}: id {row.id:.40} was another text's before; "
+                            "give each text its own, or rename that column")
+        if before := rows.get(row.texts):
+            if row.rejected or not row.votes:
+                repeated.append(row.where)
+            row = replace(before, id=min(before.id, row.id), votes=before.votes + row.votes)
+        rows[row.texts] = row
     if not rows:
         raise UserError(f"{path}: empty, or without a usable row; it needs one text at least")
-    if unused := columns - COLUMNS - {"", "votes"}:
-        print(f"note: {path}: unknown columns, not used: {sorted(unused)!s:.200}", file=sys.stderr)
-    return list(rows.values())
+    note(empty, total, "left out, without a text, or with one of chosen and rejected alone")
+    note(repeated, total, "left out, each repeats another and adds no rating")
+    if unused := columns - used - {""}:
+        print(f"note: {path}: columns that are not used: {sorted(unused)!s:.200}", file=sys.stderr)
+    return _one_kind(path, list(rows.values()))
 
 
-def _row(record, where):
+def _one_kind(path, rows):
+    """The rows; UserError if some are rated texts and others pairs: preferences are learned from one kind."""
+    kinds = {"rated texts": [row for row in rows if row.votes and not row.rejected],
+             "pairs of chosen and rejected": [row for row in rows if row.rejected]}
+    if all(kinds.values()):
+        (rare, few), (other, many) = sorted(kinds.items(), key=lambda kind: len(kind[1]))
+        raise UserError(f"{few[0].where}: the first of {rare} ({len(few):,}) in a file that has {other} "
+                        f"({len(many):,}), too; one kind is learned from at a time: put them into two files")
+    note([row.where for row in kinds["pairs of chosen and rejected"] if row.votes], len(rows),
+         "are pairs with a rating, which is not used: chosen and rejected say who is preferred")
+    return rows
+
+
+def _row(record, where, used):
+    """The row of a record with lower-case keys; the columns that it is made of are added to `used`."""
     pair = "chosen" in record and "rejected" in record
     name = "chosen" if pair else next((name for name in TEXT if name in record), None)
     if name is None:
@@ -60,14 +89,17 @@ def _row(record, where):
     rejected = _text(record, "rejected", where) if pair else ""
     if not (pair or prompt):   # else the space between prompt and response counts
         text = text.strip()
+    used |= {name, "prompt", "id", "votes"} | ({"rejected"} if pair else set())
     votes = record.get("votes")
     if votes is None:
-        votes = [record[key] for key in RATING if record.get(key) not in (None, "")][:1]
+        rated = [key for key in RATING if record.get(key) not in (None, "")][:1]
+        used |= set(rated or RATING)
+        votes = [record[key] for key in rated]
     elif not isinstance(votes, list):
         raise UserError(f"{where}: votes are not a list; write them like [1, 2, -1]")
     id = "" if record.get("id") is None else _text({"id": str(record["id"])}, "id", where)
     id = id or fingerprint(prompt, text, rejected)
-    return Row(id, text, tuple(_number(vote, where) for vote in votes), prompt, rejected)
+    return Row(id, text, tuple(_number(vote, where) for vote in votes), prompt, rejected, where)
 
 
 def _text(record, name, where):
@@ -80,8 +112,8 @@ def _text(record, name, where):
 
 def _number(value, where):
     try:
-        number = LABELS.get(str(value).strip().lower())
-        number = float(value) if number is None else number
+        word = str(value).strip().lower()
+        number = math.nan if "_" in word else float(LABELS.get(word, value))   # 1_000 is Python's
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not abs(number) <= LARGEST_RATING:   # NaN, too
@@ -91,7 +123,7 @@ def _number(value, where):
 
 
 def _decode(path):
-    data = path.read_bytes()
+    data = read_regular(path, LARGEST_FILE)
     if b"\0" in data:
         raise UserError(f"{path}: binary or UTF-16, not UTF-8 text; save it as UTF-8")
     try:
@@ -104,18 +136,36 @@ def _decode(path):
 
 def _txt(path):
     for number, line in enumerate(_decode(path).split("\n"), 1):
-        yield f"{path} line {number}", {"text": line}
+        if line.strip():
+            yield f"{path} line {number}", {"text": line}
+
+
+class _Object(dict):
+    """A JSON object that knows all its keys: a dict alone keeps the last of two."""
+
+    def __init__(self, pairs):
+        super().__init__(pairs)
+        self.names = [name for name, _ in pairs]
 
 
 def _jsonl(path):
     for where, line in _txt(path):
         try:
-            record = json.loads(line["text"]) if line["text"].strip() else line
+            record = json.loads(line["text"], object_pairs_hook=_Object)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: bad JSON ({error}); write one object a line") from None
         if not isinstance(record, dict):
             raise UserError(f'{where}: not a JSON object; write {{"text": "..."}}')
+        _once(record.names, where, COLUMNS | {"votes"})
         yield where, record
+
+
+def _once(names, where, used=COLUMNS):
+    """UserError if two columns have one name, whatever its case, of those that are used."""
+    counts = Counter(name.strip().lower() for name in names)
+    for name in sorted(used & counts.keys()):
+        if counts[name] > 1:
+            raise UserError(f"{where}: {counts[name]} columns are called {name}; rename one")
 
 
 def _table(path):
@@ -123,10 +173,7 @@ def _table(path):
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     table = csv.DictReader(io.StringIO(_decode(path)), delimiter=delimiter, strict=True)
     try:
-        names = Counter(name.strip().lower() for name in table.fieldnames or ())
-        for name in sorted(COLUMNS & names.keys()):
-            if names[name] > 1:
-                raise UserError(f"{path}: {names[name]} columns are called {name}; rename one")
+        _once(table.fieldnames or (), path)
         for record in table:
             where = f"{path} line {table.reader.line_num}"
             if None in record:

@@ -17,8 +17,10 @@ def read(name_or_path: str, cache=None) -> list[Row]:
     cache         folder for what is downloaded; default $MINIPPO_CACHE, else minippo in
                   $XDG_CACHE_HOME or ~/.cache
     Returns       rows with non-empty texts, stripped unless a prompt comes before them; a text
-                  that is repeated is one row with all the votes; ids do not depend on the order
-    Raises        UserError if there is nothing to read, or something in it makes no sense
+                  that is repeated is one row with all the votes; ids do not depend on the order;
+                  what is read and not used is counted on stderr
+    Raises        UserError if there is nothing to read, something in it makes no sense, or rated
+                  texts stand beside pairs of chosen and rejected
     """
     name = os.fspath(name_or_path)
     if name == "movies":

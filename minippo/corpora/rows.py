@@ -1,7 +1,7 @@
 """One row of a corpus."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,7 @@ class Row:
     votes: tuple[float, ...] = ()
     prompt: str = ""  # what both responses of a pair follow; may be empty
     rejected: str = ""
+    where: str = field(default="", compare=False, repr=False)  # it was read from, for messages
 
     @property
     def texts(self):

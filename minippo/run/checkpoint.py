@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import reprlib
 import warnings
 import zipfile
 from dataclasses import asdict
@@ -13,11 +14,17 @@ import torch
 
 from minippo.policy import ActorCritic
 from minippo.reward import RewardModel
+from minippo.run import tokenizer_file
 from minippo.run.errors import UserError
-from minippo.run.files import write_atomically
+from minippo.run.files import open_regular, read_regular, write_atomically
 from minippo.run.flags import settings
-from minippo.run.sizes import check_sizes
-from minippo.tokenizer import Tokenizer
+from minippo.run.sizes import (
+    LARGEST_CONFIG,
+    LARGEST_TENSORS,
+    check_sizes,
+    check_values,
+    largest_weights,
+)
 from minippo.transformer import TransformerConfig, build
 
 FILES = ("config.json", "state.pt", "model.pt", "tokenizer.json", "comparison.json")
@@ -54,11 +61,16 @@ def check_settings(path, old, new):
     """UserError naming what differs between a run's settings and those asked for now, two dicts."""
     if not isinstance(old, dict) or old.keys() != new.keys():
         raise UserError(f"{path}: a run of another script or version; begin again with --overwrite")
-    differing = [f"--{name.replace('_', '-')} was {old[name]}, now {new[name]}"
+    differing = [f"--{name.replace('_', '-')} was {_short(old[name])}, now {_short(new[name])}"
                  for name in new if old[name] != new[name]]
     if differing:
         raise UserError(f"{path}: a run with other settings ({'; '.join(differing)}); "
                         "give the same to go on, or begin again with --overwrite")
+
+
+def _short(value):
+    """A setting as it is shown: a file may hold anything in its place, and any amount of it."""
+    return value[:200] if isinstance(value, str) else reprlib.repr(value)
 
 
 def load_lm(folder):
@@ -101,7 +113,7 @@ def read_config(folder):
         raise UserError(f"{folder}: no trained model here (no config.json); "
                         "run the stage that makes it, or name its folder")
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = json.loads(read_regular(path, LARGEST_CONFIG).decode("utf-8"))
         kinds = type(about["stage"]), type(about["model"]), type(about["settings"])
         if kinds != (str, dict, dict) or about["stage"] not in SCRIPTS:
             raise ValueError("not what a stage writes")
@@ -128,9 +140,10 @@ def _load(folder, make, wanted=None):
     try:
         with torch.device("meta"):   # shapes alone: a damaged file may ask for any size
             shapes = make(about).state_dict()
+        limit = _largest(about)
     except (ValueError, KeyError, TypeError, ArithmeticError, RuntimeError) as error:
         raise _damaged(folder, error) from None
-    tokenizer, weights = load_tokenizer(folder), load_tensors(folder / "model.pt")
+    tokenizer, weights = load_tokenizer(folder), load_tensors(folder / "model.pt", limit)
     if any(getattr(tokenizer, key) != about["model"][key] for key in ("vocab_size", "end")):
         raise UserError(f"{folder / 'tokenizer.json'}: not the tokenizer of this model; "
                         "run the stage again")
@@ -142,6 +155,14 @@ def _load(folder, make, wanted=None):
     model = make(about)
     model.load_state_dict(weights)
     return model.eval(), tokenizer
+
+
+def _largest(about):
+    """Bytes that model.pt may have, by its config.json."""
+    models = [about[name] for name in ("model", "critic") if name in about]
+    for model in models:
+        check_sizes(model)
+    return sum(map(largest_weights, models))
 
 
 def _check_weights(folder, weights, shapes):
@@ -169,9 +190,9 @@ def _misfit(folder, reason):
 
 def load_tokenizer(folder):
     """The Tokenizer in a folder of any stage; UserError if it is missing or is none of this kind."""
-    path = folder / "tokenizer.json"
+    path = Path(folder) / "tokenizer.json"
     try:
-        return Tokenizer.load(folder)
+        return tokenizer_file.load(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); "
                         "give a folder that a stage wrote") from None
@@ -182,19 +203,39 @@ def load_tokenizer(folder):
 
 def model_hashes(folder):
     """SHA-256 of a folder's weights, and of its tokenizer; "" for a file that is missing."""
-    files = [Path(folder) / name for name in ("model.pt", "tokenizer.json")]
-    return [hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "" for path in files]
+    return [_hash(Path(folder) / name) for name in ("model.pt", "tokenizer.json")]
 
 
-def load_tensors(path):
-    """What `save_tensors` wrote; UserError if missing, damaged, or more than tensors and values."""
+def _hash(path):
+    sha = hashlib.sha256()
     try:
-        with zipfile.ZipFile(path) as archive:   # torch compares no checksums
-            if any(part.compress_type for part in archive.infolist()) or archive.testzip():
-                raise ValueError("a wrong checksum")
-        with warnings.catch_warnings():
+        with open_regular(path, LARGEST_TENSORS) as file:
+            while part := file.read(2**20):
+                sha.update(part)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    return sha.hexdigest()
+
+
+def load_tensors(path, limit=LARGEST_TENSORS):
+    """What `save_tensors` wrote; UserError if missing, damaged, or more than tensors and values.
+
+    limit    bytes that the file may have
+    """
+    try:
+        with open_regular(path, limit) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")   # of a damaged file; it gets one line, ours
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with zipfile.ZipFile(file) as archive:   # torch compares no checksums
+                parts = archive.infolist()
+                size = sum(part.file_size for part in parts)
+                if any(part.compress_type for part in parts) or size > os.fstat(file.fileno()).st_size:
+                    raise ValueError("it says that it holds more than it does")
+                if archive.testzip():
+                    raise ValueError("a wrong checksum")
+            file.seek(0)
+            tensors = torch.load(file, map_location="cpu", weights_only=True)
+        check_values(tensors)
+        return tensors
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); run the stage again") from None
     except Exception as error:  # torch raises many kinds for what is no checkpoint

@@ -4,7 +4,7 @@ import importlib
 import sys
 
 from minippo.run.errors import complain
-from minippo.run.exits import launch
+from minippo.run.exits import launch, screens
 
 COMMANDS = ("generate", "curve", "overoptimization", "optimum", "ablations")
 
@@ -13,15 +13,16 @@ def main():
     """Run the tool that the command line names, or say which there are."""
     name, *arguments = sys.argv[1:] or ["--help"]
     program = "python -m minippo" if sys.argv[0].endswith("__main__.py") else "minippo"
-    if name in ("-h", "--help"):
+    if name in COMMANDS:
+        module = tool(name)
+        does = module.__doc__.splitlines()[0]
+        return launch(module.main, module.Config, does, arguments, f"{program} {name}")
+    with screens():
+        if name not in ("-h", "--help"):
+            sys.exit(complain(f"{name}: no such command; there is {', '.join(COMMANDS)}"))
         print(f"usage: {program} COMMAND [flags]; each has its own --help")
         for command in COMMANDS:
             print(f"  {command:<20}{tool(command).__doc__.splitlines()[0]}")
-    elif name not in COMMANDS:
-        sys.exit(complain(f"{name}: no such command; there is {', '.join(COMMANDS)}"))
-    else:
-        module = tool(name)
-        launch(module.main, module.Config, module.__doc__.splitlines()[0], arguments, f"{program} {name}")
 
 
 def tool(command):

@@ -1,47 +1,79 @@
 """Exit statuses: whatever a user can cause is one line on stderr, never a traceback."""
 
 import os
-import signal
 import sys
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 from minippo.data import DataError
 from minippo.run.errors import UserError, complain
 from minippo.run.flags import parse
+from minippo.run.signals import stop_as_ctrl_c
+from minippo.run.terminal import Screen
 from minippo.training import NonFiniteError
 
 
 def launch(main, config_class, description, arguments=None, prog=None):
     """Run a script: main(config of the command line).
 
-    Exit status  2 for a mistake, 3 for NaN or infinity, 130 for Ctrl-C and SIGTERM, 141 if nobody
-                 reads the output
+    Exit status  2 for a mistake, 3 for NaN or infinity, 4 if all went well but some output could not
+                 be written, 130 for Ctrl-C, SIGTERM and SIGHUP, 141 if nobody reads the output: a
+                 tool stops then, a stage trains to its end and saves
     """
-    if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)   # as Ctrl-C
+    stop_as_ctrl_c()
+    with screens(stops=not hasattr(config_class, "resume")):
+        try:
+            main(parse(config_class, description, arguments, prog))
+        except (UserError, DataError) as error:
+            sys.exit(complain(error))
+        except OSError as error:
+            sys.exit(complain(f"{error}; fix that, and try again"))
+        except NonFiniteError as error:
+            again = " and --overwrite" if hasattr(config_class, "overwrite") else ""
+            sys.exit(complain(f"{error}; train again with a lower --lr{again}", status=3))
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            sys.exit(complain("out of memory; ask for smaller batches, fewer samples or a smaller "
+                              "model, or try another --device"))
+        except KeyboardInterrupt:
+            hint = ("; the same command with --resume, and no --overwrite, goes on"
+                    if hasattr(config_class, "resume") else "")
+            sys.exit(complain("stopped" + hint, status=130))
+
+
+@contextmanager
+def screens(stops=True):
+    """Inside, stdout and stderr are Screens. SystemExit afterwards if something could not be written.
+
+    stops   whether a script that nobody reads any more ends at once
+    """
+    fill_gaps()
     if hasattr(sys.stdout, "reconfigure"):   # a model writes what no 8-bit terminal can show
         sys.stdout.reconfigure(errors="replace")
-    try:
-        main(parse(config_class, description, arguments, prog))
-        sys.stdout.flush()
-    except (UserError, DataError) as error:
-        sys.exit(complain(error))
-    except BrokenPipeError:   # as in `... | head`: nobody reads on, which is no mistake
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)         # as of a program that SIGPIPE ends
-    except OSError as error:
-        sys.exit(complain(f"{error}; fix that, and try again"))
-    except NonFiniteError as error:
-        again = " and --overwrite" if hasattr(config_class, "overwrite") else ""
-        sys.exit(complain(f"{error}; train again with a lower --lr{again}", status=3))
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        sys.exit(complain("out of memory; ask for smaller batches, fewer samples or a smaller "
-                          "model, or try another --device"))
-    except KeyboardInterrupt:
-        hint = ("; the same command with --resume, and no --overwrite, goes on"
-                if hasattr(config_class, "resume") else "")
-        sys.exit(complain("stopped" + hint, status=130))
+    both = out, err = [Screen(stream, stops) for stream in (sys.stdout, sys.stderr)]
+    with redirect_stdout(out), redirect_stderr(err):
+        left = None
+        try:
+            yield
+        except SystemExit as error:
+            left = error
+        finally:
+            for screen in both:
+                screen.stops = False
+                screen.flush()
+        lost = out.lost or err.lost
+        if left and (left.code or not lost):
+            raise left
+        if lost:
+            sys.exit(141 if isinstance(lost, BrokenPipeError) else complain(
+                f"some output could not be written ({lost.strerror}); all else is done", status=4))
+
+
+def fill_gaps():
+    """Open what is closed of the system's three streams: else a file of ours becomes the new stderr."""
+    while (number := os.open(os.devnull, os.O_RDONLY)) <= 2:
+        pass
+    os.close(number)
 
 
 def out_of_memory(error):

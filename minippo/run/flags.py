@@ -56,6 +56,7 @@ def settings(config):
 def parse(config_class, description, arguments=None, prog=None):
     """Command line -> a config. A wrong flag or value leaves with one line and status 2."""
     parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
+    parser.color = False   # of Python 3.14: our terminal shows no codes
     titles = {f.name: group_of(config_class, f) for f in fields(config_class)}
     ordered = sorted(set(titles.values()), key=lambda t: (t == RUN, t not in (DATA, MODEL), t))
     groups = {title: parser.add_argument_group(title) if title else parser for title in ordered}

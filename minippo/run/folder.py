@@ -6,7 +6,7 @@ from pathlib import Path
 
 from minippo.run import checkpoint
 from minippo.run.errors import UserError
-from minippo.run.files import hold
+from minippo.run.files import check_replaceable, hold
 from minippo.run.flags import settings
 
 FINISHED, UNFINISHED = "a finished run", "an unfinished run"
@@ -29,24 +29,34 @@ def read_from(config):
 
 
 def check_free(folder, config):
-    """UserError unless a run with these flags may write to a folder; SystemExit if it is done."""
+    """UserError unless a run with these flags may write to a folder; SystemExit if it is done.
+
+    Nothing is emptied, nor any time spent, where a link or a folder stands in the way of a file.
+    """
     if not config.out.strip():
         raise UserError("--out is empty; name a folder")
     if os.path.realpath(folder) in map(os.path.realpath, read_from(config)):
         raise UserError(f"--out {folder} is also read from; name another folder")
     found = held_by(folder)
+    if found == FINISHED and config.resume:
+        leave_finished(folder, config)
+    for name in ("metrics.jsonl", *checkpoint.FILES):
+        check_replaceable(folder / name)
+        check_replaceable(folder / f"{name}.part")   # as write_atomically calls it
     if found and not (config.overwrite or (config.resume and found in WITH_RESUME)):
         raise UserError(f"--out {folder} holds {found}: {WITH_RESUME.get(found, '')}"
                         "delete it with --overwrite, or name another --out")
-    if found == FINISHED and config.resume:
-        before = checkpoint.read_config(folder)["settings"]
-        checkpoint.check_settings(folder, before, settings(config))
-        for name in read_from(config):
-            if finished_at(name) > finished_at(folder):
-                print(f"note: {name} is newer than {folder}; --overwrite makes it anew",
-                      file=sys.stderr)
-        print(f"{folder}: finished already")
-        sys.exit(0)
+
+
+def leave_finished(folder, config):
+    """SystemExit 0: the run is done; UserError if these flags ask for another one."""
+    before = checkpoint.read_config(folder)["settings"]
+    checkpoint.check_settings(folder, before, settings(config))
+    for name in read_from(config):
+        if finished_at(name) > finished_at(folder):
+            print(f"note: {name} is newer than {folder}; --overwrite makes it anew", file=sys.stderr)
+    print(f"{folder}: finished already")
+    sys.exit(0)
 
 
 def held_by(folder):

@@ -75,8 +75,9 @@ class Metrics:
         begin = "\r\033[K" if self.terminal else ""
         end = "\n" if self.done == self.total or not self.terminal else ""
         left = clock(each * (self.total - self.done))
-        print(f"{begin}{self.done:>6}/{self.total}  {values}  {rate:,.0f} tokens/s  {left} left",
-              end=end, file=sys.stderr, flush=True)
+        write = getattr(sys.stderr, "write_codes", sys.stderr.write)   # a Screen shows codes as letters
+        write(f"{begin}{self.done:>6}/{self.total}  {values}  {rate:,.0f} tokens/s  {left} left{end}")
+        sys.stderr.flush()
 
     def close(self):
         self.file.close()

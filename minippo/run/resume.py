@@ -7,6 +7,7 @@ import torch.nn as nn
 
 from minippo.run import checkpoint
 from minippo.run.errors import UserError
+from minippo.run.sizes import AROUND_A_TENSOR
 
 
 def save(path, about, done, generator, training):
@@ -24,7 +25,7 @@ def restore(path, about, total, generator, training):
     """Put a saved state into what is trained; returns how many of the iterations it has done."""
     damaged = UserError(f"{path}: damaged, or of another program; begin again with --overwrite")
     try:
-        state = checkpoint.load_tensors(path)
+        state = checkpoint.load_tensors(path, largest(training))
     except UserError:
         raise damaged from None
     try:
@@ -32,7 +33,7 @@ def restore(path, about, total, generator, training):
         if state["origin"] != about["origin"]:
             raise UserError(f"{path}: the data, models or device that this run began with have "
                             "changed; begin again with --overwrite")
-        if state["iteration"] not in range(1, total + 1):
+        if type(state["iteration"]) is not int or not 1 <= state["iteration"] <= total:
             raise damaged
         generator.set_state(state["generator"])
         torch.set_rng_state(state["torch"])
@@ -42,9 +43,16 @@ def restore(path, about, total, generator, training):
             put_back(x, state["training"][name])
     except UserError:
         raise
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError):
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError):
         raise damaged from None
     return state["iteration"]
+
+
+def largest(training):
+    """Bytes that its state.pt may have: of each weight AdamW keeps three tensors; 16 MiB for all else."""
+    modules = [x for x in training.values() if isinstance(x, nn.Module)]
+    weights = [x for module in modules for x in module.state_dict().values()]
+    return sum(4 * (x.nbytes + AROUND_A_TENSOR) for x in weights) + 2**24
 
 
 def put_back(x, state):

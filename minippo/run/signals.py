@@ -1,26 +1,42 @@
-"""Ctrl-C and SIGTERM wait until an iteration has ended."""
+"""Ctrl-C, SIGTERM and SIGHUP wait until an iteration has ended."""
 
 import os
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+HANGUP = getattr(signal, "SIGHUP", None)   # a closed terminal; Windows has none
+STOPPING = [number for number in (signal.SIGINT, signal.SIGTERM, HANGUP) if number]
+
+
+def heeded():
+    """The signals that stop a script: not those that are ignored (in the background, under nohup)."""
+    return [number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN]
+
+
+def stop_as_ctrl_c():
+    """SIGTERM and SIGHUP raise KeyboardInterrupt too."""
+    for number in heeded():
+        if number != signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
 
 
 @contextmanager
 def deferred_signals():
-    """Ctrl-C and SIGTERM are noted in the list given; a second one acts at once.
+    """Signals that stop are noted in the list given; a second one acts at once.
 
-    One that is ignored (of a job in the background) stays so.
+    But for SIGHUP: a terminal that is closed sends it twice, from the shell and from the system.
     """
     noted = []
 
     def note(number, frame):
-        if noted:
+        if noted and number != HANGUP:
             raise KeyboardInterrupt
+        if not noted:
+            with suppress(OSError):   # nobody may be there to read it
+                os.write(2, b"\nstopping after this iteration; once more stops at once\n")
         noted.append(number)
-        os.write(2, b"\nstopping after this iteration; once more stops at once\n")
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)
-              if signal.getsignal(number) != signal.SIG_IGN}
+    before = {number: signal.signal(number, note) for number in heeded()}
     try:
         yield noted
     finally:

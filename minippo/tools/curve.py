@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minippo.run.errors import UserError
+from minippo.run.files import read_regular
 from minippo.run.flags import option
+from minippo.run.sizes import LARGEST_RECORD
 
 PANELS = {"objective/scores": "mean score (reward model)", "objective/kl": "KL from the reference (nats)"}
 GREY = "#808080"   # of letters and axes: can be read on white and on black
@@ -47,7 +49,8 @@ def record(folder):
     """The rows of a run's metrics.jsonl, dicts; UserError if it is not one of stage 3."""
     path = folder / "metrics.jsonl"
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        text = read_regular(path, LARGEST_RECORD).decode("utf-8")
+        rows = [json.loads(line) for line in text.splitlines()]
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}); name the folder of a run") from None
     if not rows or not all(isinstance(row, dict) and {"iteration", *PANELS} <= row.keys() for row in rows):

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from minippo.corpora import movies
 from minippo.corpora.read import read
 from minippo.corpora.rows import Row
 from minippo.run.errors import UserError
+from tests.robustness.posix import posix
 
 
 def complaint(cache):
@@ -71,6 +73,22 @@ def test_a_corrupt_file_in_the_cache_is_fetched_anew(tmp_path, internet):
     (tmp_path / movies.ARCHIVE).write_bytes(internet.archive[:-1])
     assert len(read("movies", tmp_path)) == 2 and internet.asked == 1
     assert (tmp_path / movies.ARCHIVE).read_bytes() == internet.archive
+
+
+@posix
+@pytest.mark.parametrize("make", [lambda path: os.mkfifo(path), lambda path: path.symlink_to("/dev/zero")],
+                         ids=["fifo", "device"])
+def test_a_pipe_or_a_device_in_the_cache_is_not_waited_for(tmp_path, internet, make):
+    make(tmp_path / movies.ARCHIVE)
+    message = complaint(tmp_path)
+    assert "no regular file but a pipe or a device" in message and "MINIPPO_CACHE may name another" in message
+    assert internet.asked == 0
+
+
+def test_an_archive_of_gigabytes_is_refused_unread(tmp_path, internet):
+    (tmp_path / movies.ARCHIVE).touch()
+    os.truncate(tmp_path / movies.ARCHIVE, 2**34)
+    assert "17,179,869,184 bytes, more than the 67,108,864" in complaint(tmp_path)
 
 
 def test_a_wrong_hash_leaves_no_file_behind(tmp_path, internet):

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from pathlib import Path
 
 import pytest
 
@@ -29,6 +28,15 @@ def complaint(path, **options):
 def test_a_rating_is_the_mean_of_the_votes_and_none_without_votes():
     assert Row("a", "text", (3.0, -1.0, 1.0)).rating == 1.0
     assert Row("a", "text").rating is None
+
+
+def test_where_a_row_was_read_is_known_and_changes_neither_it_nor_its_name(tmp_path):
+    row, = read(file(tmp_path, "a.csv", "text,rating\n\ngood,1\ngood,\n"))
+    assert row.where == f"{tmp_path / 'a.csv'} line 3"
+    bare = Row(row.id, "good", (1.0,))
+    assert row == bare and hash(row) == hash(bare) and repr(row) == repr(bare)   # of resumed runs, too
+    file(tmp_path, "r/pos/1.txt", "good"), file(tmp_path, "r/neg/1.txt", "bad")
+    assert read(tmp_path / "r")[0].where == str(tmp_path / "r/pos/1.txt")
 
 
 def test_a_text_file_is_one_text_a_line(tmp_path):
@@ -110,9 +118,70 @@ def test_a_rated_text_may_have_a_prompt_and_then_keeps_its_spaces(tmp_path):
 def test_columns_that_are_not_used_are_named(tmp_path, capsys):
     read(file(tmp_path, "a.csv", "Text,Stars,id,Date\na,1,2,3\n"))
     assert capsys.readouterr().err == (
-        f"note: {tmp_path / 'a.csv'}: unknown columns, not used: ['date', 'stars']\n")
+        f"note: {tmp_path / 'a.csv'}: columns that are not used: ['date', 'stars']\n")
     assert read(file(tmp_path, "b.csv", ",text,Rating,Votes\n0,a,1,2\n"))[0].votes == (1.0,)
+    assert read(file(tmp_path, "c.csv", "text,rating,label\na,,1\nb,2,\n"))[0].votes == (1.0,)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("record, unused", [
+    ({"text": "a", "review": "b"}, ["review"]),
+    ({"text": "a", "rating": 1, "sentiment": 2}, ["sentiment"]),
+    ({"text": "a", "votes": [1], "rating": 2}, ["rating"]),
+    ({"text": "a", "chosen": "b", "rejected": "c"}, ["text"]),
+])
+def test_a_known_column_that_another_stands_before_is_named_too(tmp_path, capsys, record, unused):
+    read(file(tmp_path, "a.jsonl", json.dumps(record)))
+    assert capsys.readouterr().err.endswith(f"a.jsonl: columns that are not used: {unused}\n")
+
+
+RATED = [json.dumps({"text": f"film {i}", "rating": i % 3}) for i in range(30)]
+GIVEN = [json.dumps({"chosen": f"yes {i}", "rejected": "no"}) for i in range(30)]
+
+
+@pytest.mark.parametrize("lines, words", [
+    ([*RATED[:20], GIVEN[0], *RATED[20:]],
+     "line 21: the first of pairs of chosen and rejected (1) in a file that has rated texts (30), too"),
+    ([GIVEN[0], *RATED[:2], *GIVEN[1:]],
+     "line 2: the first of rated texts (2) in a file that has pairs of chosen and rejected (30), too"),
+])
+def test_rated_texts_beside_given_pairs_are_refused_with_the_rarer_kind_s_first_line(tmp_path, lines, words):
+    message = complaint(file(tmp_path, "a.jsonl", "\n".join(lines)))
+    assert message.startswith(f"{tmp_path / 'a.jsonl'} {words}") and "put them into two files" in message
+
+
+def test_unrated_texts_may_stand_beside_either_kind(tmp_path, capsys):
+    for kind in (RATED, GIVEN):
+        lines = [*kind, '{"text": "plain"}', '{"text": "plain, too"}']
+        assert len(read(file(tmp_path, "a.jsonl", "\n".join(lines)))) == 32
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_read_and_not_used_is_counted_with_the_place_of_the_first(tmp_path, capsys):
+    path = file(tmp_path, "a.csv", "text,rating\na,1\n,3\nb,2\n ,1\na,3\na,\n\n")   # lines 3 and 5; 7
+    assert [row.votes for row in read(path)] == [(1.0, 3.0), (2.0,)]
+    assert capsys.readouterr().err.splitlines() == [
+        f"note: 2 of 6 rows left out, without a text, or with one of chosen and rejected alone; "
+        f"the first: {path} line 3",
+        f"note: 1 of 6 rows left out, each repeats another and adds no rating; the first: {path} line 7"]
+    path = file(tmp_path, "b.jsonl", "\n".join([
+        GIVEN[0], GIVEN[0], '{"chosen": "a", "rejected": ""}', "",
+        '{"chosen": "a", "rejected": "b", "rating": 4}']))
+    assert len(read(path)) == 2
+    found = [line.split(" rows ")[0] + line.split(";")[1] for line in capsys.readouterr().err.splitlines()]
+    assert found == [f"note: 1 of {of} the first: {path} line {line}"
+                     for of, line in ((4, 3), (4, 2), (2, 5))]   # of the rows, and of those that stay
+
+
+def test_blank_lines_hold_nothing_that_could_be_missed(tmp_path, capsys):
+    assert len(read(file(tmp_path, "a.txt", "\none\n \ntwo\n\n"))) == 2
+    assert len(read(file(tmp_path, "a.jsonl", "\n" + RATED[0] + "\n \n"))) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_keys_that_are_not_used_may_be_there_twice(tmp_path):
+    content = '{"text": "a", "x": 1, "X": 2, "meta": {"text": "b", "Text": "c"}}'
+    assert [row.text for row in read(file(tmp_path, "a.jsonl", content))] == ["a"]
 
 
 @pytest.mark.parametrize("name, content", [
@@ -172,6 +241,12 @@ BAD = [
     ("a.jsonl", '{"text": "a"}\n{"text": ', "a.jsonl line 2: bad JSON"),
     ("a.jsonl", "[" * 100_000, "line 1: bad JSON"),
     ("a.jsonl", '["a"]', "line 1: not a JSON object"),
+    ("a.jsonl", '{"text": "a"}\n{"text": "b", "text": "c"}', "line 2: 2 columns are called text; rename one"),
+    ("a.jsonl", '{"Text": "a", "text": "b"}', "line 1: 2 columns are called text"),
+    ("a.jsonl", '{"text": "a", "votes": [1], "votes ": [2]}', "line 1: 2 columns are called votes"),
+    ("a.csv", "Text,text\na,b\n", "a.csv: 2 columns are called text"),
+    ("a.csv", "text,rating\na,1_000\n", "a.csv line 2: rating '1_000' is no finite number"),
+    ("a.jsonl", '{"text": "a", "votes": [1, "2_0"]}', "line 1: rating '2_0' is no finite number"),
     ("a.jsonl", '{"text": ["a"]}', "line 1: text is not a text"),
     ("a.jsonl", '{"text": "\\ud800"}', "line 1: text is not a text"),
     ("a.csv", "text,rating\ngood, not bad,1\n", "a.csv line 2: more cells than the header"),
@@ -196,11 +271,11 @@ def test_a_missing_path_and_a_folder_without_signs_are_named(tmp_path):
 
 
 def test_a_file_without_permission_is_an_error_in_one_line(tmp_path, monkeypatch):
-    def refuse(path):
+    def refuse(path, limit):
         raise PermissionError(13, "Permission denied", str(path))
 
     path = file(tmp_path, "a.txt", "text")
-    monkeypatch.setattr(Path, "read_bytes", refuse)  # chmod would not stop an administrator
+    monkeypatch.setattr(own, "read_regular", refuse)  # chmod would not stop an administrator
     assert "cannot be read ([Errno 13] Permission denied" in complaint(path)
 
 

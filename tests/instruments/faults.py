@@ -303,6 +303,8 @@ device=query.device) => mask = causal_mask(real, query.shape[1])
         longer_than_the_context: response[:room - len(query)] => response[:room]
         cut_to_nothing: min(cut, len(response) - 1) => min(cut, len(response))
         widths_of_every_size: both + -both % WIDTHS => both
+        rated_texts_dropped_beside_pairs: if pairs and self.rated: => if False:
+        votes_of_pairs_used: if row.votes and not row.rejected] => if row.votes]
         equal_pairs_kept: range(len(pairs)) if chosen[i] != rejected[i]] => range(len(pairs))]
         never_a_cut: 0 if whole < 0.5 else => 0 if whole < 1.5 else
         cut_from_0: 1 + int(length * longest) => int(length * longest)
@@ -379,8 +381,25 @@ generator=generator).tolist() \
     """),
     ("minippo/corpora/own.py", "tests/corpora/test_own.py", """
         an_id_of_two_texts: texts.setdefault(row.id, row.texts) != row.texts => False
-        votes_of_the_first_alone: votes=first.votes + row.votes => votes=first.votes
-        the_id_that_came_last: id=min(first.id, row.id) => id=row.id
+        votes_of_the_first_alone: votes=before.votes + row.votes => votes=before.votes
+        the_id_that_came_last: id=min(before.id, row.id) => id=row.id
+        the_place_that_came_last: replace(before, => replace(row,
+        rated_texts_beside_pairs: if all(kinds.values()): => if False:
+        the_commoner_kind_named: key=lambda kind: len(kind[1]) => key=lambda kind: -len(kind[1])
+        empty_rows_uncounted: empty.append(row.where) => pass
+        repeated_rows_uncounted: repeated.append(row.where) => pass
+        the_last_of_two_keys: _once(record.names, where, COLUMNS | {"votes"}) => pass
+        underlines_in_numbers: math.nan if "_" in word else float( => float(
+        known_columns_unnamed: columns - used - {""} => columns - used - COLUMNS - {""}
+    """),
+    ("minippo/run/rows.py", "tests/run/test_rows.py", """
+        a_prompt_that_fills_the_room: length >= room: => length > room:
+        a_prompt_without_its_end_token: 1 + len(tokenizer.encode => len(tokenizer.encode
+        lines_by_their_letters: (len(place), place) => place
+        a_tenth_refused: len(long) * ONE_IN > total => len(long) * ONE_IN >= total
+        a_part_left_empty: or any(parts[name] and not kept[name] for name in rooms) => or False
+        left_out_in_silence: note(long, total, => note([], total,
+        pairs_taken_for_unrated: if not (row.votes or row.rejected) => if not row.votes
     """),
     ("minippo/run/resume.py", "tests/run/test_resume.py", """
         resumed_with_other_draws: generator.set_state(state["generator"]) => pass
@@ -464,7 +483,23 @@ generator=generator).tolist() \
     """),
     ("pretrain.py", "tests/instruments/test_survivors.py", """
         held_out_loss_with_dropout: lm.eval() => pass
-        trained_on_held_out_texts: run.rows["reward"] + run.rows["judge"], \
-=> run.rows["reward"] + run.rows["prompts"],
+        trained_on_held_out_texts: parts["reward"] + parts["judge"], \
+=> parts["reward"] + parts["prompts"],
+    """),
+    ("minippo/run/terminal.py", "tests/run/test_terminal.py", """
+        escapes_reach_the_terminal: self.stream.write, printable(text)) => self.stream.write, text)
+        waiting_output_is_kept: silence(self.stream) => pass
+    """),
+    ("minippo/run/signals.py", "tests/run/test_signals.py", """
+        a_second_hangup_acts_at_once: if noted and number != HANGUP: => if noted:
+        hangups_kill: (signal.SIGINT, signal.SIGTERM, HANGUP) => (signal.SIGINT, signal.SIGTERM)
+    """),
+    ("minippo/run/files.py", "tests/run/test_files.py", """
+        pipes_are_waited_for: flags | NONBLOCK) => flags)
+        hard_links_are_written_to: if found.st_nlink <= 1: => if True:
+        what_is_there_is_opened: open(temporary, "xb") as file: => open(temporary, "wb") as file:
+    """),
+    ("minippo/run/folder.py", "tests/run/test_folder.py", """
+        links_are_written_to: check_replaceable(folder / name) => pass
     """),
 ]

@@ -211,7 +211,7 @@ def edit_values(name):
 
 def put(tree, shares, value):
     """A tree of lists and dicts with a value (or nothing, if REMOVED) where the shares lead to."""
-    if not shares or not tree or not isinstance(tree, (list, dict)):
+    if not shares or not isinstance(tree, (list, dict)) or not tree:
         return value
     places = list(tree) if isinstance(tree, dict) else list(range(len(tree)))
     at = places[int(shares[0] * (len(places) - 1))]
@@ -248,6 +248,51 @@ def edit_state(place, edits):
         resume.restore(path, place.about, 10**6, torch.Generator(), copy.deepcopy(place.parts))
 
 
+def edit_state_values(place, example):
+    """A stopped run's state.pt with another value somewhere in it."""
+    shares, value = example
+    path = place.folder / "stopped" / "state.pt"
+    content = io.BytesIO()
+    torch.save(put(checkpoint.load_tensors(path), shares, value), content)
+    with changed(path, content.getvalue()):
+        resume.restore(path, place.about, 10**6, torch.Generator(), copy.deepcopy(place.parts))
+
+
+def doubled(times, kind):
+    """[x, x], where x is [y, y], and so on: to print or to compare it takes 2 ** times steps."""
+    x = "deep"
+    for _ in range(times):
+        x = kind(x)
+    return x
+
+
+DOUBLED = st.builds(doubled, st.integers(1, 60), st.sampled_from(
+    [lambda x: [x, x], lambda x: (x, x), lambda x: {"a": x, "b": x}]))
+
+REGEXES = st.sampled_from(["(a+)+$", "(e|e)*x", "e", ".", ""]).map(lambda regex: {"Regex": regex})
+PATTERNS = REGEXES | st.sampled_from(["e", " ", ""]).map(lambda text: {"String": text})
+PIECE = st.one_of(
+    st.builds(lambda pattern, text: {"type": "Replace", "pattern": pattern, "content": text},
+              PATTERNS, st.sampled_from(["", "e", "e" * 10**6])),
+    st.builds(lambda pattern, how: {"type": "Split", "pattern": pattern, "behavior": how, "invert": False},
+              PATTERNS, st.sampled_from(["Isolated", "Removed", "MergedWithNext"])),
+    st.sampled_from([{"type": kind} for kind in ("NFD", "Lowercase", "Fuse", "Whitespace", "ByteFallback")]),
+    st.just({"type": "Prepend", "prepend": "e" * 10**6}), VALUES)
+INSIDE = PIECE.map(lambda x: {"type": "Sequence", "normalizers": [x], "pretokenizers": [x], "decoders": [x]})
+PIECES_ADDED = st.tuples(
+    st.sampled_from(list(STAGES)), st.sampled_from([
+        "normalizer", "pre_tokenizer", "post_processor", "decoder", "truncation", "padding", "added_tokens"]),
+    PIECE | INSIDE)
+
+
+def add_piece(place, example):
+    """A tokenizer.json with a piece that ours has not."""
+    stage, part, piece = example
+    path = place.folder / stage / "tokenizer.json"
+    with changed(path, json.dumps(json.loads(path.read_text()) | {part: piece}).encode()):
+        load_stage(place, stage)
+
+
 def prepared(folder):
     """A world with what the trials need of it."""
     world(folder)
@@ -272,10 +317,13 @@ TARGETS = {
     "config.json, values": (VALUE_EDITS, edit_values("config.json")),
     "config.json, bytes": (STAGE_EDITS, edit_file("config.json")),
     "tokenizer.json, values": (VALUE_EDITS, edit_values("tokenizer.json")),
+    "tokenizer.json, pieces": (PIECES_ADDED, add_piece),
     "tokenizer.json, bytes": (STAGE_EDITS, edit_file("tokenizer.json")),
     "model.pt": (STAGE_EDITS, edit_file("model.pt")),
     "model.pt, pickle": (STAGE_EDITS, edit_pickle),
     "state.pt": (EDITS, edit_state),
+    "state.pt, values": (st.tuples(st.lists(st.floats(0, 1), min_size=1, max_size=5), ODD | VALUES | DOUBLED),
+                         edit_state_values),
 }
 
 

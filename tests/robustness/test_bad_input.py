@@ -82,7 +82,7 @@ def put(path, content):
 
 PAIR = '{"prompt": "%s", "chosen": "yes %d", "rejected": "no %d"}'
 LONG = [hashlib.sha256(bytes([i % 256])).hexdigest() for i in range(300)]
-PAIRS = "\n".join(PAIR % (LONG[i] if i % 9 == 0 else "q", i, i) for i in range(300))
+PAIRS = "\n".join(PAIR % (LONG[i] if i % 7 == 0 else "q", i, i) for i in range(300))
 EQUAL = "text,rating\n" + "\n".join(f"film {i},1" for i in range(300))
 PART = {row.id: name for name, rows in split([Row(str(i), "") for i in range(300)]).items()
         for row in rows}
@@ -128,9 +128,13 @@ DATA = [   # name, words, file, content
     ("huge_rating", "line 302: rating '1e300'|up to 1,000,000,000", "bad.csv", GOOD + "a,1e300\n"),
     ("list_rating", "line 1: rating [1]", "bad.jsonl", '{"text": "a", "rating": [1]}'),
     ("too_few", "3 usable rows, too few|some hundreds", "bad.txt", "one\ntwo\nthree\n"),
-    ("long_held_out_prompt", "the prompt '|has 65 tokens|shorten the prompt|a larger context", "bad.jsonl",
-     "\n".join(PAIR % (LONG[i] if i == 21 else "q", i, i) for i in range(300))),
-    ("long_prompt", "the prompt '|has 57 tokens|shorten the prompt|a larger context", "bad.jsonl", PAIRS),
+    ("key_twice", "bad.jsonl line 2: 2 columns are called text|rename", "bad.jsonl",
+     '{"text": "a"}\n{"Text": "b", "text": "c"}'),
+    ("underline", "bad.csv line 302: rating '1_000' is no finite number", "bad.csv", GOOD + "a,1_000\n"),
+    ("two_kinds", "bad.jsonl line 301: the first of pairs|(1)|rated texts (300)|two files", "bad.jsonl",
+     "\n".join([*(f'{{"text": "film {i}", "rating": {i % 3}}}' for i in range(300)), PAIR % ("q", 0, 0)])),
+    ("long_prompts", "bad.jsonl line 1 has a prompt of|room is for|one of 43 rows of 300|shorten|--context",
+     "bad.jsonl", PAIRS),
 ]
 
 
@@ -279,7 +283,7 @@ def test_preferences_that_are_none_are_named(place, capsys):
     for command, words in [(f"{note} equal.csv", "all ratings in the data, or"),
                            (f"{note} held_out.csv", "or in its held-out tenth, are equal"),
                            (f"{note} unrated.txt", "no preferences|rating or label"),
-                           (f"{note} p.jsonl", "the prompt '"),
+                           (f"{note} p.jsonl", "p.jsonl line 1 has a prompt of|one of|shorten"),
                            (f"{note} means.jsonl --loss regression", "all ratings in the data"),
                            (f"{note} short.jsonl --loss regression", "a regression needs ratings")]:
         with pytest.raises(SystemExit) as left:
@@ -296,8 +300,32 @@ def test_a_prompt_too_long_for_the_comparison_is_named_before_ppo_begins(place, 
     with pytest.raises(SystemExit) as left:
         launch(finetune_ppo.main, finetune_ppo.Config, "", NEW["ppo"] + ["--data", "long.jsonl"])
     assert left.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: the prompt '")
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: long.jsonl line ") and "has a prompt of" in last
     unchanged(place, before)
+
+
+def test_one_row_whose_prompt_is_too_long_ends_no_stage_and_is_named(place, capsys):
+    bad = next(i for i, part in PART.items() if part == "prompts")   # which every stage uses
+    put("data.csv", "")(place)
+    put("long.jsonl", "\n".join(
+        json.dumps({"id": i, "prompt": LONG[int(i)] if i == bad else "q",
+                    "chosen": f"yes {i}", "rejected": f"no {i}"}) for i in PART))(place)
+    shutil.rmtree(place / "pretrain"), shutil.rmtree(place / "reward")
+    for stage, out in (("pretrain", "pretrain"), ("reward", "reward"), ("ppo", "new")):
+        launch(MODULES[stage].main, MODULES[stage].Config, "",
+               [*arguments_of(stage, out), "--data", "long.jsonl"])
+        notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+        [note] = [line for line in notes if "left out, their prompts are too long" in line]
+        assert note.startswith("note: 1 of ")
+        assert note.endswith(f"first: long.jsonl line {list(PART).index(bad) + 1}")
+
+
+def test_rows_that_stage_2_cannot_use_are_counted(place, capsys):
+    put("some.csv", GOOD + "".join(f"plain film {i},\n" for i in range(300)))(place)
+    launch(train_reward.main, train_reward.Config, "", [*NEW["reward"], "--data", "some.csv"])
+    [note] = [line for line in capsys.readouterr().err.splitlines() if "no rating" in line]
+    assert "rows not used here, they have no rating or label; the first: some.csv line " in note
 
 
 # ---------------------------------------------------------------- folders

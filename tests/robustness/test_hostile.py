@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import shlex
+import signal
 import tarfile
 import zipfile
 from functools import partial
@@ -180,6 +181,111 @@ def test_no_source_runs_what_it_reads(path):
 def test_what_is_careless_is_found(source):
     assert careless(source)
     assert careless("torch.load(path, weights_only=True)\nmodel.eval()\nre.compile('x')") == []
+
+
+# ---------------------------------------------------------------- files that never end
+
+@pytest.fixture
+def patience():
+    """A function: no call may take so many seconds."""
+    def give_up(number, frame):
+        pytest.fail("no answer")   # no Exception: nothing swallows it
+    before = signal.signal(signal.SIGALRM, give_up)
+    yield signal.alarm
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def refused(capsys, stage, flags):
+    """Run a command; the one line that it leaves with."""
+    with pytest.raises(SystemExit) as left:
+        command(stage, flags)
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note: ")]
+    assert left.value.code == 2 and len(lines) == 1 and lines[0].startswith("error: "), lines
+    return lines[0]
+
+
+def a_pipe(path):
+    os.mkfifo(path)
+
+
+def a_link_to_a_pipe(path):
+    os.mkfifo(f"{path}.fifo")
+    path.symlink_to(f"{path}.fifo")
+
+
+def a_device(path):
+    path.symlink_to("/dev/null")   # not /dev/zero: what read it would fill the memory of the tests
+
+
+@posix
+@pytest.mark.parametrize("make", [a_pipe, a_link_to_a_pipe, a_device])
+@pytest.mark.parametrize("path, stage, flags", READ, ids=[f"{c[0]}_{c[1]}" for c in READ])
+def test_a_pipe_or_a_device_is_refused_by_all_that_reads(place, capsys, patience, path, stage, flags, make):
+    for folder in ((place / path).parent, place / "reviews/neg"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (place / path).unlink(missing_ok=True)
+    make(place / path)
+    patience(60)
+    line = refused(capsys, stage, flags)
+    assert path.split("/")[0] in line or path.startswith("cache/")
+
+
+@posix
+def test_a_state_that_nests_exponentially_is_refused_before_it_is_printed(place, capsys, patience):
+    state = checkpoint.load_tensors("stopped/state.pt")
+    deep = "deep"
+    for _ in range(40):
+        deep = [deep, deep]   # 2^40 times "deep", if it is printed
+    state["settings"]["lr"] = deep
+    torch.save(state, "stopped/state.pt")
+    patience(60)
+    assert "stopped/state.pt: damaged, or of another program" in refused(
+        capsys, "pretrain", "--out stopped --resume")
+
+
+PIECES = [
+    ("pre_tokenizer", {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated",
+                       "invert": False}),
+    ("normalizer", {"type": "Replace", "pattern": {"String": "e"}, "content": "e" * 10**6})]
+
+
+@posix
+@pytest.mark.parametrize("part, piece", PIECES, ids=["regex", "replacement"])
+def test_a_tokenizer_that_explodes_is_refused_unused(place, capsys, patience, part, piece):
+    path = place / "pretrain/tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {part: piece}))
+    patience(60)
+    assert f"pretrain/tokenizer.json: not a tokenizer (its {part}, " in refused(capsys, "reward", "")
+
+
+# ---------------------------------------------------------------- links out of the folder
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "model.pt", "state.pt", "config.json", "model.pt.part",
+                                  "tokenizer.json.part"])
+@pytest.mark.parametrize("out, flag", [("stopped", "--overwrite"), ("stopped", "--resume"), ("new", "")])
+def test_what_a_link_leads_to_is_left_as_it_is(place, capsys, out, flag, name, link):
+    target, path = place / "target", place / out / name
+    target.write_text("mine\n")
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    link(target, path)
+    before = {file.name: file.read_bytes() for file in (place / out).iterdir()}
+    assert f"{out}/{name}: a " in refused(capsys, "pretrain", f"--out {out} {flag}")
+    assert {file.name: file.read_bytes() for file in (place / out).iterdir()} == before
+    assert target.read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("name", ["model.pt", "tokenizer.json", "config.json", "state.pt", "comparison.json",
+                                  "metrics.jsonl", "model.pt.part"])
+@pytest.mark.parametrize("flag", ["", "--resume", "--overwrite"])
+def test_a_folder_in_the_way_is_found_before_anything_is_read(place, capsys, monkeypatch, name, flag):
+    (place / "new" / name).mkdir(parents=True)
+    monkeypatch.setattr("minippo.run.stage.read", lambda name: pytest.fail("read"))
+    assert f"new/{name}: a folder, where a file of the run is to be; move it away" in refused(
+        capsys, "pretrain", flag)
+    assert [path.name for path in (place / "new").iterdir()] == [name]
 
 
 # ---------------------------------------------------------------- files that ask for too much

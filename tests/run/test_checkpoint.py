@@ -3,7 +3,10 @@
 import copy
 import io
 import json
+import os
 import pickle
+import time
+import zipfile
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,10 +16,22 @@ import torch
 from minippo.policy import ActorCritic
 from minippo.ppo import PPOConfig
 from minippo.reward import RewardModel
-from minippo.run.checkpoint import load_lm, load_policy, load_reward, load_tensors, save, save_tensors
+from minippo.run.checkpoint import (
+    check_settings,
+    load_lm,
+    load_policy,
+    load_reward,
+    load_tensors,
+    load_tokenizer,
+    model_hashes,
+    read_config,
+    save,
+    save_tensors,
+)
 from minippo.run.errors import UserError
 from minippo.tokenizer import Tokenizer
 from minippo.transformer import TransformerConfig, build
+from tests.robustness.posix import posix
 
 TOKENIZER = Tokenizer.train(["a film"], 257)
 QUERY, RESPONSE = torch.tensor([[0, 3, 4], [0, 5, 6]]), torch.tensor([[7, 0], [8, 9]])
@@ -224,6 +239,102 @@ def test_code_hidden_in_a_model_file_is_not_run(tmp_path, write):
     assert not trace.exists()
     pickle.loads(pickle.dumps(Payload(trace))).close()
     assert trace.exists()   # the payload would have worked
+
+
+# What would never end
+
+@pytest.mark.parametrize("kind", ["pretrain", "reward", "ppo", "critic"])
+@pytest.mark.parametrize("name", ["model.pt", "tokenizer.json", "config.json"])
+def test_a_file_of_gigabytes_is_refused_unread(tmp_path, name, kind):
+    saved(tmp_path, kind)
+    os.truncate(tmp_path / name, 2**34)   # 16 GiB, hardly any of them on the disk
+    start = time.monotonic()
+    with pytest.raises(UserError, match=f"{name}.*17,179,869,184 bytes, more than the"):
+        LOADERS[stage_of(kind)](tmp_path)
+    assert time.monotonic() - start < 5
+
+
+@posix
+@pytest.mark.parametrize("name, message", [
+    ("model.pt", "model.pt: cannot be read .no regular file but a pipe or a device"),
+    ("tokenizer.json", "tokenizer.json: cannot be read .no regular file but a pipe or a device"),
+    ("config.json", "no trained model here .no config.json")])
+@pytest.mark.parametrize("make", [lambda path: os.mkfifo(path), lambda path: path.symlink_to("/dev/zero")],
+                         ids=["fifo", "device"])
+def test_a_pipe_or_a_device_is_not_waited_for(tmp_path, name, message, make):
+    saved(tmp_path)
+    (tmp_path / name).unlink()
+    make(tmp_path / name)
+    with pytest.raises(UserError, match=message):
+        load_lm(tmp_path)
+
+
+def test_a_model_may_be_a_link_to_a_file(tmp_path):
+    model = saved(tmp_path / "old")
+    (tmp_path / "new").mkdir()
+    for path in (tmp_path / "old").iterdir():
+        (tmp_path / "new" / path.name).symlink_to(path)
+    loaded, _ = load_lm(tmp_path / "new")
+    assert torch.equal(loaded(QUERY, RESPONSE), model(QUERY, RESPONSE))
+    assert model_hashes(tmp_path / "new") == model_hashes(tmp_path / "old") != model_hashes(tmp_path / "none")
+    assert model_hashes(tmp_path / "none") == ["", ""]
+    assert read_config(tmp_path / "new")["stage"] == "pretrain"
+    assert load_tokenizer(tmp_path / "new").vocab_size == 257
+
+
+def test_the_critic_counts_for_the_size_of_its_file(tmp_path):
+    # the critic has 1024 / 8 times the width: a file of some 50 MB, that of the actor alone has 10 KB
+    wide = build(TransformerConfig(257, 0, width=1024, heads=2, layers=1, context=16))
+    save(tmp_path, "ppo", ActorCritic(make("pretrain"), RewardModel(wide)), TOKENIZER, Settings())
+    load_policy(tmp_path), load_lm(tmp_path)
+    about = json.loads((tmp_path / "config.json").read_text())
+    del about["critic"]
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match="model.pt: cannot be read .* bytes, more than the"):
+        load_policy(tmp_path)
+
+
+def doubled(times):
+    """[x, x], where x is [y, y], and so on: to print it takes 2 ** times steps."""
+    x = "deep"
+    for _ in range(times):
+        x = [x, x]
+    return x
+
+
+def test_values_that_nest_exponentially_are_refused(tmp_path):
+    save_tensors(tmp_path / "x.pt", {"x": doubled(40)})
+    with pytest.raises(UserError, match="x.pt: not a model file, or damaged .more values, or nested deeper"):
+        load_tensors(tmp_path / "x.pt")
+
+
+def test_parts_of_a_model_file_that_overlap_are_not_read_one_by_one(tmp_path):
+    # 2,000 names for the same megabyte: 2 GB to check in a file of 1 MB
+    path, part = tmp_path / "x.pt", zipfile.ZipInfo("x")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(part, bytes(2**20))
+        for i in range(2000):
+            again = copy.copy(part)
+            again.filename = again.orig_filename = f"x{i}"
+            archive.filelist.append(again)
+            archive.NameToInfo[again.filename] = again
+    with zipfile.ZipFile(path) as archive:
+        assert len(archive.infolist()) == 2001 and path.stat().st_size < 2**21
+    with pytest.raises(UserError, match="or damaged .it says that it holds more than it does"):
+        load_tensors(path)
+
+
+@pytest.mark.parametrize("old, shown", [
+    (doubled(60), "[['...', '...'], ['...', '...']]"), ("toy" * 10**6, "toytoy"), (10**3000, "1000"),
+    ({"a": doubled(60)}, "{'a'"), (None, "None"), (0.25, "0.25"), ("cpu", "cpu")])
+def test_a_setting_is_compared_without_printing_and_shown_short(old, shown):
+    start = time.monotonic()
+    with pytest.raises(UserError, match="--data was ") as caught:
+        check_settings("x", {"data": old, "seed": 0}, {"data": "movies", "seed": 0})
+    message = str(caught.value)
+    assert len(message) < 2000 and "; give the same to go on" in message and time.monotonic() - start < 1
+    assert message.split("--data was ")[1].startswith(shown[:2]) and "now movies" in message
+    assert "--seed" not in message
 
 
 # Writing

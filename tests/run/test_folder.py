@@ -63,6 +63,46 @@ def test_a_run_may_write_where_none_is_or_where_it_was_asked_to(tmp_path, names,
             check_free(tmp_path, config)
 
 
+FILES = ["metrics.jsonl", "state.pt", "model.pt", "config.json", "tokenizer.json", "comparison.json",
+         "model.pt.part", "state.pt.part"]
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "folder"])
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("flag", ["", "resume", "overwrite"])
+def test_a_link_or_folder_where_a_file_is_to_be_is_refused_before_anything(tmp_path, name, kind, flag):
+    far, near = tmp_path / "far", filled(tmp_path / "run", "metrics state.pt mine.txt")
+    far.write_text("far")
+    (near / name).unlink(missing_ok=True)
+    {"link": lambda: (near / name).symlink_to(far), "hard link": lambda: os.link(far, near / name),
+     "folder": (near / name).mkdir}[kind]()
+    config = StageConfig(out=str(near), **{flag: True} if flag else {})
+    before = sorted((path.name, path.is_dir() or path.read_text()) for path in near.iterdir())
+    with pytest.raises(UserError, match=f"run.{name}: a .*; move it away, or name another folder"):
+        check_free(near, config)
+    assert sorted((path.name, path.is_dir() or path.read_text()) for path in near.iterdir()) == before
+
+
+@pytest.mark.parametrize("left", ["mine.txt", "model.pt.part"])
+def test_what_is_no_file_of_a_run_and_what_a_kill_left_is_no_obstacle(tmp_path, left):
+    near = filled(tmp_path / "run", f"metrics state.pt {left}")
+    (tmp_path / "far").write_text("far")
+    (near / "model.pt.old").symlink_to(tmp_path / "far")
+    (tmp_path / "link").symlink_to(near)   # the folder itself may be somewhere else
+    for flags in ({"resume": True}, {"overwrite": True}):
+        check_free(tmp_path / "link", StageConfig(out=str(tmp_path / "link"), **flags))
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link"])
+def test_a_record_that_is_a_link_is_not_opened_for_writing(tmp_path, kind):
+    (tmp_path / "far").write_text("far")
+    (tmp_path / "run").mkdir()
+    record = tmp_path / "run/metrics.jsonl"
+    record.symlink_to(tmp_path / "far") if kind == "link" else os.link(tmp_path / "far", record)
+    with pytest.raises(UserError, match="metrics.jsonl: a .*link"):
+        claim(tmp_path / "run")
+
+
 @pytest.mark.parametrize("out", ["", "  "])
 def test_an_empty_name_is_no_folder(tmp_path, out):
     with pytest.raises(UserError, match="--out is empty; name a folder"):
@@ -105,6 +145,15 @@ def test_a_finished_run_with_the_same_flags_is_kept_and_the_script_leaves_well(
     assert err == f"note: reward is newer than {tmp_path / 'new'}; --overwrite makes it anew\n"
     with pytest.raises(UserError, match="--seed was 0, now 1"):
         check_free(tmp_path / "new", replace(config, seed=1))
+
+
+def test_a_finished_run_may_have_links_to_it_nothing_is_written(tmp_path, capsys):
+    config = StageConfig(out=str(tmp_path / "new"), resume=True)
+    finished(tmp_path / "new", config, 1000)
+    os.link(tmp_path / "new/model.pt", tmp_path / "backup.pt")
+    with pytest.raises(SystemExit):
+        check_free(tmp_path / "new", config)
+    assert "finished already" in capsys.readouterr().out
 
 
 def test_when_a_run_was_finished(tmp_path):

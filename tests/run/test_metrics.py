@@ -3,12 +3,14 @@
 import io
 import json
 import math
+import sys
 from types import SimpleNamespace
 
 import pytest
 
 from minippo.run import metrics
 from minippo.run.metrics import Metrics, clock
+from minippo.run.terminal import Screen
 
 TIMES = [100, 104, 113, 115, 120]   # the start, then the end of each of four iterations
 
@@ -58,6 +60,21 @@ def test_a_terminal_gets_one_line_that_is_rewritten(tmp_path, turned_clock, monk
     record(tmp_path)
     assert screen.getvalue().count("\r\033[K") == 4
     assert screen.getvalue().count("\n") == 1 and screen.getvalue().endswith("0:00 left\n")
+
+
+def test_on_a_screen_the_line_is_rewritten_too(tmp_path, turned_clock, monkeypatch):
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", Screen(screen, stops=False))
+    record(tmp_path)
+    assert screen.getvalue().count("\r\033[K") == 4 and "\\x1b" not in screen.getvalue()
+
+
+def test_a_line_that_cannot_be_shown_stops_no_run(tmp_path, turned_clock, monkeypatch):
+    monkeypatch.setattr("sys.stderr", Screen(None, stops=False))
+    assert len(record(tmp_path)) == 4
+    assert sys.stderr.lost
+    sys.stderr.stream.close()
 
 
 def test_a_clock_shows_minutes_and_seconds():

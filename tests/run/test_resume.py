@@ -185,7 +185,14 @@ def test_overwrite_begins_again(tmp_path, clean):
     lambda state: state | {"training": state["training"] | {"model": {}}},
     lambda state: state | {"training": state["training"] | {"steering": [1]}},
     lambda state: {name: x for name, x in state.items() if name != "training"} | {"parts": {}},
-    lambda state: {"settings": state["settings"], "origin": state["origin"], "iteration": 3}])
+    lambda state: {"settings": state["settings"], "origin": state["origin"], "iteration": 3},
+    lambda state: state | {"iteration": 3.0}, lambda state: state | {"iteration": True},
+    *(lambda state, name=name: state | {name: doubled(40)}
+      for name in ("settings", "origin", "iteration", "generator", "training", "more")),
+    lambda state: state | {"settings": state["settings"] | {"seed": doubled(40)}},
+    lambda state: state | {"training": state["training"] | {"steering": {"scale": doubled(40)}}},
+    lambda state: state | {"training": state["training"] | {
+        "optimizer": state["training"]["optimizer"] | {"state": {0: {"exp_avg": doubled(40)}}}}}])
 def test_a_damaged_state_is_refused(tmp_path, damage):
     with pytest.raises(RuntimeError):
         walk(tmp_path, 6, stop=interrupt_at(3))
@@ -193,6 +200,37 @@ def test_a_damaged_state_is_refused(tmp_path, damage):
     torch.save(damage(load_tensors(path)), path)
     with pytest.raises(UserError, match="state.pt"):
         walk(tmp_path, 6, resume=True)
+
+
+def doubled(times):
+    """[x, x], where x is [y, y], and so on: to print or to compare it takes 2 ** times steps."""
+    x = [0.0]
+    for _ in range(times):
+        x = [x, x]
+    return x
+
+
+def test_a_state_of_gigabytes_is_refused_unread(tmp_path):
+    with pytest.raises(RuntimeError):
+        walk(tmp_path, 6, stop=interrupt_at(3))
+    os.truncate(tmp_path / "state.pt", 2**34)   # 16 GiB, hardly any of them on the disk
+    start = time.monotonic()
+    with pytest.raises(UserError, match="state.pt: damaged, or of another program; begin again with"):
+        walk(tmp_path, 6, resume=True)
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("layers, width", [(1, 1), (100, 8), (2, 512)])
+def test_a_state_is_no_larger_than_its_modules_allow(tmp_path, layers, width):
+    model = torch.nn.Sequential(*(torch.nn.Linear(width, width) for _ in range(layers)))
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(width)).sum().backward()
+    optimizer.step()
+    training = {"model": model, "optimizer": optimizer, "steering": AdaptiveKL(0.3, 4.0, 50.0)}
+    resume.save(tmp_path / "state.pt", {}, 1, torch.Generator(), training)
+    size = (tmp_path / "state.pt").stat().st_size
+    # the weights and two averages, 4 bytes each: three times them; four times them and 16 MiB are allowed
+    assert 3 * 4 * layers * (width + 1) * width < size <= resume.largest(training) < 4 * size + 2**24
 
 
 def test_nan_or_infinity_keeps_the_last_good_state_and_says_where(tmp_path):

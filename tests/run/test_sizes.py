@@ -1,9 +1,14 @@
 """How large a model may be asked for: the flag is named before anything is built."""
 
+import time
+
 import pytest
 
+from minippo.policy import ActorCritic
+from minippo.run.checkpoint import save_tensors
 from minippo.run.errors import UserError
-from minippo.run.sizes import check_sizes
+from minippo.run.sizes import DEEPEST, MOST_VALUES, check_sizes, check_values, largest_weights
+from minippo.transformer import TransformerConfig, build
 
 MODEL = {"vocab_size": 300, "architecture": "decoder", "width": 8, "heads": 2, "layers": 1, "context": 16,
          "dropout": 0.1}
@@ -38,3 +43,44 @@ def test_two_billion_weights_are_the_most_together(architecture, largest):
     check_sizes(sizes | {"layers": largest})
     with pytest.raises(UserError, match="more than 2,000,000,000 weights; lower one of them"):
         check_sizes(sizes | {"layers": largest + 1})
+
+
+@pytest.mark.parametrize("architecture", ["decoder", "seq2seq"])
+@pytest.mark.parametrize("sizes", [{"layers": 0, "width": 1, "heads": 1}, {"layers": 3}, {"layers": 40},
+                                   {"width": 256}, {"context": 4000}, {"vocab_size": 4000}])
+def test_a_model_s_file_is_no_larger_than_its_sizes_allow_and_not_much_smaller(tmp_path, architecture, sizes):
+    model = MODEL | {"architecture": architecture} | sizes
+    policy = ActorCritic(build(TransformerConfig(end=0, **model)))   # its two heads: as many as there can be
+    save_tensors(tmp_path / "model.pt", policy.state_dict())
+    size = (tmp_path / "model.pt").stat().st_size
+    assert size <= largest_weights(model) <= 8 * size + 2**17   # a small file is headers above all
+
+
+def doubled(times):
+    """[x, x], where x is [y, y], and so on."""
+    x = 1.0
+    for _ in range(times):
+        x = [x, x]
+    return x
+
+
+def test_values_are_counted_as_often_as_they_are_met():
+    # in doubled(n) there are 2 + 4 + ... + 2^n = 2^(n + 1) - 2 values, nested n deep
+    for small in (1, "text", [], {"a": {"b": [1, (2, 3)]}}, doubled(18), [0] * MOST_VALUES):
+        check_values(small)
+    assert 2**19 - 2 <= MOST_VALUES < 2**20 - 2 and DEEPEST >= 19
+    start = time.monotonic()
+    for large in (doubled(19), doubled(1000), {"a": doubled(1000)}, [0] * (MOST_VALUES + 1),
+                  (doubled(18), doubled(18))):
+        with pytest.raises(ValueError, match="more values, or nested deeper"):
+            check_values(large)
+    assert time.monotonic() - start < 20
+
+
+def test_what_nests_too_deep_is_refused():
+    deep = 1
+    for _ in range(DEEPEST):
+        deep = {"a": deep}
+    check_values(deep)
+    with pytest.raises(ValueError, match="nested deeper"):
+        check_values([deep])

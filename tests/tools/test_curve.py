@@ -1,6 +1,7 @@
 """The figure of score and KL over the iterations, drawn from the records of runs."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.tools import curve
 from minippo.tools.curve import Config, main, record
+from tests.robustness.posix import posix
 
 ROWS = [{"iteration": i, "objective/scores": score, "objective/kl": kl, "ppo/loss/total": 0.5}
         for i, (score, kl) in enumerate([(0.1, 0.0), (0.4, 1.5), (0.9, 2.5)])]
@@ -88,6 +90,15 @@ def test_a_folder_that_is_not_there_and_one_that_is_no_text_are_named(tmp_path):
     for name in ("none", "run"):
         with pytest.raises(UserError, match=f"{name}.metrics.jsonl: cannot be read"):
             record(tmp_path / name)
+
+
+@posix
+@pytest.mark.parametrize("make", [lambda path: os.mkfifo(path), lambda path: path.symlink_to("/dev/zero")],
+                         ids=["fifo", "device"])
+def test_a_record_that_is_a_pipe_or_a_device_is_not_waited_for(tmp_path, make):
+    make(tmp_path / "metrics.jsonl")
+    with pytest.raises(UserError, match="metrics.jsonl: cannot be read .*no regular file but a pipe"):
+        record(tmp_path)
 
 
 @pytest.mark.parametrize("out", ["nowhere/curve.svg", "curve.xyz"])
