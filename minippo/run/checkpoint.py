@@ -5,6 +5,7 @@ import io
 import json
 import os
 import reprlib
+import sys
 import warnings
 import zipfile
 from dataclasses import asdict
@@ -88,6 +89,10 @@ def load_both(model, reward):
     lm, tokenizer = load_lm(model)
     reward_model, its_tokenizer = load_reward(reward)
     again = "run train_reward.py --model on the same folder"
+    trained_from = read_config(reward)["settings"].get("model")
+    if trained_from is not None and os.path.realpath(trained_from) != os.path.realpath(model):
+        print(f"note: {reward} was trained from {trained_from}, not from {model}: its scores need not have "
+              "mean 0 and deviation 1 there", file=sys.stderr)
     if its_tokenizer.bpe.to_str() != tokenizer.bpe.to_str():
         raise UserError(f"{reward} was trained with another tokenizer than {model}; {again}")
     if reward_model.lm.config.context < lm.config.context:

@@ -107,3 +107,4 @@ class Run:
     def finish(self, stage, model, tokenizer):
         """Write the trained model: from here on the folder holds a finished run."""
         checkpoint.save(self.folder, stage, model, tokenizer, self.config)
+        print(f"written: {self.folder}")

@@ -28,7 +28,8 @@ def main(config):
         from matplotlib.figure import Figure
     except ImportError:
         raise UserError("this needs matplotlib: pip install matplotlib") from None
-    figure = Figure(figsize=(8, 2.8), layout="constrained")
+    figure = Figure(figsize=(8, 2.9), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)   # inches
     for axes, (key, title) in zip(figure.subplots(1, len(PANELS)), PANELS.items()):
         for name, rows in records.items():
             axes.plot([1 + row["iteration"] for row in rows], [row[key] for row in rows], label=name)
@@ -41,6 +42,7 @@ def main(config):
         axes.legend(frameon=False, labelcolor=GREY)
     try:
         figure.savefig(config.out, transparent=True)
+        print(f"written: {config.out}")
     except (OSError, ValueError) as error:   # no such folder, or no such format
         raise UserError(f"--out {config.out}: cannot be written ({error})") from None
 

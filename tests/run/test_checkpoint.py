@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import time
 import zipfile
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from minippo.ppo import PPOConfig
 from minippo.reward import RewardModel
 from minippo.run.checkpoint import (
     check_settings,
+    load_both,
     load_lm,
     load_policy,
     load_reward,
@@ -369,3 +371,13 @@ def test_a_save_that_breaks_off_leaves_the_old_folder_whole(tmp_path, monkeypatc
     with pytest.raises(UserError, match="Read-only file system"):
         saved(tmp_path, "pretrain")
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+def test_a_reward_model_that_was_trained_from_another_model_is_noted(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(made)   # its settings say: --model pretrain
+    load_both("pretrain", "reward")
+    load_both(made / "pretrain", "reward")   # another name of the same folder
+    assert capsys.readouterr().err == ""
+    shutil.copytree("pretrain", tmp_path / "other")
+    load_both(tmp_path / "other", "reward")
+    assert capsys.readouterr().err.startswith("note: reward was trained from pretrain, not from ")
