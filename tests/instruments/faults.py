@@ -116,6 +116,7 @@ device=query.device) => score(query, response)
         rollout_may_be_nan: check_finite("rollout: ", scores=scores, **vars(rollout)) => pass
     """),
     ("minippo/training.py", "tests/robustness/test_finite.py", """
+        loss_unchecked: check_finite(where, **numbers) => pass
         no_clipping_means_norm_0: if max_norm: => if True:
         one_finite_number_is_enough: isfinite().all() => isfinite().any()
         gradients_may_be_nan: if not norm.isfinite(): => if False:
@@ -319,14 +320,11 @@ generator=generator).tolist() \
         ties_are_preferences: (votes[:, None] > votes) => (votes[:, None] >= votes)
         given_pairs_flipped: first, first + len(part)) => first + len(part), first)
         the_first_rater_always: mine[int(draw * len(mine))] => mine[0]
-        one_draw_for_all: torch.rand(len(indices), generator=generator).tolist() \
-=> torch.rand(1, generator=generator).expand(len(indices)).tolist()
     """),
     ("minippo/training.py", "tests/test_training.py", """
         decay_a_step_early: (steps - n) / falling => (steps - n - 1) / falling
         decay_to_a_tenth: (steps - n) / falling => max(0.1, (steps - n) / falling)
         warmup_from_0: (n + 1) / rising => n / rising
-        loss_unchecked: check_finite(where, **numbers) => pass
         gradients_of_all_steps: optimizer.zero_grad() => pass
         gradients_unclipped: clip_gradients(model, max_grad_norm, => clip_gradients(model, 0,
         rate_constant: schedule.step() => pass
@@ -469,7 +467,11 @@ generator=generator).tolist() \
         standardized_by_the_sample: std := ratings.std(correction=0) => std := ratings.std()
         standardized_around_0: (ratings - ratings.mean()) / std => ratings / std
     """),
-    ("minippo/run/stage.py", "tests/instruments/test_survivors.py", """
+    ("minippo/data.py", "tests/tools/test_calibration.py", """
+        one_draw_for_all: torch.rand(len(indices), generator=generator).tolist() \
+=> torch.rand(1, generator=generator).expand(len(indices)).tolist()
+    """),
+    ("minippo/run/stage.py", "tests/run/test_stage.py tests/run/test_resume.py", """
         seed_ignored: torch.Generator().manual_seed(config.seed) => torch.Generator()
         seed_of_initialisation_ignored: torch.manual_seed(config.seed)    # for => pass  # for
         ends_after_the_first_iteration: while self.done < self.total: => if self.done < self.total:
@@ -496,8 +498,8 @@ generator=generator).tolist() \
     """),
     ("minippo/run/files.py", "tests/run/test_files.py", """
         pipes_are_waited_for: flags | NONBLOCK) => flags)
+        left_over_files_block: temporary.unlink(missing_ok=True)       # a kill => pass   # a kill
         hard_links_are_written_to: if found.st_nlink <= 1: => if True:
-        what_is_there_is_opened: open(temporary, "xb") as file: => open(temporary, "wb") as file:
     """),
     ("minippo/run/folder.py", "tests/run/test_folder.py", """
         links_are_written_to: check_replaceable(folder / name) => pass
