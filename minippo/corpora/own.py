@@ -15,8 +15,9 @@ from minippo.run.files import read_regular
 from minippo.run.rows import note
 
 TEXT, RATING = ("text", "review", "sentence", "content"), ("rating", "label", "sentiment")
+PAIR = ("chosen", "rejected")
 LABELS = {"positive": 1.0, "pos": 1.0, "negative": -1.0, "neg": -1.0}
-COLUMNS = {*TEXT, *RATING, "chosen", "rejected", "prompt", "id"}
+COLUMNS = {*TEXT, *RATING, *PAIR, "prompt", "id"}
 LONGEST_REVIEW, REVIEWS = 1000, 5000  # characters; of each sign
 LARGEST_FILE = 2**30   # bytes; what fits is read whole
 LARGEST_RATING = 10**9  # squares and sums of ratings stay finite in float32
@@ -43,6 +44,8 @@ def _rows(path, records):
     for total, (where, record) in enumerate(records, 1):
         record = {str(key).strip().lower(): record[key] for key in record}
         columns |= record.keys()
+        if _filled(record, TEXT) and not _filled(record, PAIR):   # a table has all columns in all rows
+            record = {key: value for key, value in record.items() if key not in PAIR}
         row = _row(record, str(where), used)
         if not row.text or ("rejected" in record and not row.rejected):
             empty.append(row.where)
@@ -100,6 +103,11 @@ def _row(record, where, used):
     id = "" if record.get("id") is None else _text({"id": str(record["id"])}, "id", where)
     id = id or fingerprint(prompt, text, rejected)
     return Row(id, text, tuple(_number(vote, where) for vote in votes), prompt, rejected, where)
+
+
+def _filled(record, names):
+    """Which of these columns a record has something in: their values."""
+    return [record[name] for name in names if record.get(name) is not None and str(record[name]).strip()]
 
 
 def _text(record, name, where):

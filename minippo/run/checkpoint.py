@@ -90,7 +90,7 @@ def load_both(model, reward):
     reward_model, its_tokenizer = load_reward(reward)
     again = "run train_reward.py --model on the same folder"
     trained_from = read_config(reward)["settings"].get("model")
-    if trained_from is not None and os.path.realpath(trained_from) != os.path.realpath(model):
+    if isinstance(trained_from, str) and Path(trained_from).name != Path(model).name:
         print(f"note: {reward} was trained from {trained_from}, not from {model}: its scores need not have "
               "mean 0 and deviation 1 there", file=sys.stderr)
     if its_tokenizer.bpe.to_str() != tokenizer.bpe.to_str():

@@ -66,7 +66,7 @@ def screens(stops=True):
             raise left
         if lost:
             sys.exit(141 if isinstance(lost, BrokenPipeError) else complain(
-                f"some output could not be written ({lost.strerror}); all else is done", status=4))
+                f"some output could not be written ({lost.strerror})", status=4))
 
 
 def fill_gaps():

@@ -91,6 +91,11 @@ def sync_folder(folder):
             os.close(descriptor)
 
 
+def open_own(path):
+    """A file of this run, opened for appending bytes; no link is followed."""
+    return open(path, "ab", opener=lambda name, flags: os.open(name, flags | NOFOLLOW | NONBLOCK, 0o666))
+
+
 def hold(path):
     """Open a file, and keep other processes from holding it until it is closed.
 
@@ -98,7 +103,7 @@ def hold(path):
              OSError if it cannot be written
     """
     check_replaceable(path)
-    file = open(path, "ab", opener=lambda name, flags: os.open(name, flags | NOFOLLOW | NONBLOCK, 0o666))
+    file = open_own(path)
     if fcntl:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

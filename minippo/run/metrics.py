@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from minippo.run.errors import UserError
-from minippo.run.files import unwritable
+from minippo.run.files import open_own, unwritable
 
 
 class Metrics:
@@ -24,7 +24,7 @@ class Metrics:
         self.total, self.shown = total, shown
         self.begin = self.done = 0
         self.before, self.printed = 0.0, -10.0   # seconds
-        self.file = open(self.path, "ab")
+        self.file = open_own(self.path)
         self.start = self.last = time.perf_counter()
         self.terminal = sys.stderr.isatty()
 

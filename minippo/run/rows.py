@@ -34,7 +34,7 @@ def fitting(parts, tokenizer, **rooms):
     kept, long, why = {name: [] for name in rooms}, [], {}
     for name, room in rooms.items():
         for row in parts[name]:
-            length = 1 + len(tokenizer.encode(row.prompt))   # the end token stands before it
+            length = 1 + len(tokenizer.encode(row.prompt)) if row.prompt else 0   # the end token before it
             if row.prompt and length >= room:
                 long.append(place(row))
                 why[place(row)] = f"has a prompt of {length} tokens, and room is for {room - 1}"

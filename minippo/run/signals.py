@@ -14,10 +14,15 @@ def heeded():
 
 
 def stop_as_ctrl_c():
-    """SIGTERM and SIGHUP raise KeyboardInterrupt too."""
+    """SIGTERM and SIGHUP raise KeyboardInterrupt too; SIGHUP once: a closed terminal sends it twice."""
     for number in heeded():
         if number != signal.SIGINT:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, hang_up if number == HANGUP else signal.default_int_handler)
+
+
+def hang_up(number, frame):
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 @contextmanager
@@ -41,4 +46,5 @@ def deferred_signals():
         yield noted
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            gone = number == HANGUP and HANGUP in noted
+            signal.signal(number, signal.SIG_IGN if gone else handler)

@@ -6,7 +6,7 @@ SIZES = {"vocab_size": (1, 2**20), "width": (1, 2**16), "heads": (1, 2**16), "la
          "context": (1, 2**20)}
 MOST_WEIGHTS = 2 * 10**9
 LARGEST_CONFIG = 2**20       # bytes of config.json: some dozens of flags
-LARGEST_TOKENIZER = 2**28    # of tokenizer.json: 2**20 tokens, each with its merge, in 256 bytes
+LARGEST_TOKENIZER = 2**27    # of tokenizer.json: 2**20 tokens, each with its merge, in 128 bytes
 LARGEST_RECORD = 2**30       # of metrics.jsonl: 500,000 iterations of 2,000 bytes
 LARGEST_TENSORS = 24 * MOST_WEIGHTS   # of any state.pt: actor and critic, each with AdamW's two averages
 AROUND_A_TENSOR = 1024       # its header in the zip, and its line in the pickle

@@ -12,7 +12,7 @@ import torch
 from minippo import data
 from minippo.corpora.read import read
 from minippo.policy import ActorCritic
-from minippo.run import checkpoint
+from minippo.run import checkpoint, rows
 from minippo.run.devices import pick_device, use_bf16
 from minippo.run.errors import UserError
 from minippo.run.files import write_atomically
@@ -109,7 +109,7 @@ def finetune(config, seed, coef):
     flags = ["--resume", "--model", model, "--reward", reward, "--data", config.data,
              "--seed", str(seed), "--device", config.device, "--kl-coef", str(coef)]
     status = obey([sys.executable, SCRIPT, *config.ppo.split(), *flags, "--out", str(folder)])
-    if status:
+    if status not in (0, 4, 141):   # 4, 141: finished, though some output could not be written
         raise UserError(f"{folder}: finetune_ppo.py left with status {status}, as said above")
     return folder
 
@@ -165,9 +165,10 @@ class Bench:
         self.reference = self.place(ActorCritic(lm, temperature=settings["temperature"]))
         self.reward = self.place(checkpoint.load_reward(at(config.reward, seed))[0])
         self.sign = {"positive": 1, "negative": -1}[settings["target"]]
-        prompts = data.Prompts(parts["test"], self.tokenizer, settings["shortest_prompt"],
-                               settings["longest_prompt"],
-                               lm.config.context - settings["response_length"])
+        room = lm.config.context - settings["response_length"]
+        fitting = rows.fitting(parts, self.tokenizer, prompts=room, test=room)   # as stage 3 does
+        prompts = data.Prompts(fitting["test"], self.tokenizer, settings["shortest_prompt"],
+                               settings["longest_prompt"], room)
         generator = torch.Generator().manual_seed(seed)
         self.query = prompts.sample(config.prompts, generator, self.device)
 

@@ -283,3 +283,19 @@ def test_reading_leaves_the_field_limit_of_csv_as_it_was(tmp_path):
     before = csv.field_size_limit()
     read(file(tmp_path, "a.csv", "text\ngood\n"))
     assert csv.field_size_limit() == before
+
+
+def test_a_table_s_empty_columns_are_none(tmp_path):
+    header = "text,label,chosen,rejected\n"
+    rated = "".join(f"text {i},{i % 5},,\n" for i in range(6))
+    pairs = "".join(f",,good {i},bad {i}\n" for i in range(3))
+    rows = read(file(tmp_path, "rated.csv", header + rated))
+    found = [(row.text, row.rating, row.rejected) for row in rows[:2]]
+    assert found == [("text 0", 0, ""), ("text 1", 1, "")]
+    assert len(rows) == 6
+    assert len(read(file(tmp_path, "pairs.csv", header + pairs))) == 3
+    for name, content in (("both.csv", header + rated + pairs),
+                          ("null.jsonl", '{"text": "a", "label": 1, "chosen": null}\n'
+                                         '{"chosen": "b", "rejected": "c"}\n')):
+        with pytest.raises(UserError, match="the first of .*; one kind is learned from at a time"):
+            read(file(tmp_path, name, content))

@@ -378,6 +378,13 @@ def test_a_reward_model_that_was_trained_from_another_model_is_noted(made, tmp_p
     load_both("pretrain", "reward")
     load_both(made / "pretrain", "reward")   # another name of the same folder
     assert capsys.readouterr().err == ""
+    shutil.copytree("reward", tmp_path / "odd")
+    about = json.loads((tmp_path / "odd/config.json").read_text())
+    for odd in (5, None, "a\0b/pretrain"):
+        about["settings"]["model"] = odd
+        (tmp_path / "odd/config.json").write_text(json.dumps(about))
+        load_both("pretrain", tmp_path / "odd")
+    assert capsys.readouterr().err == ""
     shutil.copytree("pretrain", tmp_path / "other")
     load_both(tmp_path / "other", "reward")
     assert capsys.readouterr().err.startswith("note: reward was trained from pretrain, not from ")

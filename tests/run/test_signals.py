@@ -79,3 +79,23 @@ def test_a_note_that_nobody_can_read_is_no_error(monkeypatch):
         send(HANGUP)
         monkeypatch.undo()
     assert noted == [HANGUP]
+
+
+def test_a_second_hangup_does_not_reach_the_message_of_the_first(capsys):
+    signal.signal(HANGUP, signal.SIG_DFL)
+
+    def main(config):
+        try:
+            send(HANGUP)
+        finally:
+            send(HANGUP)   # the system's, while what the shell's began is still going on
+    with pytest.raises(SystemExit) as left:
+        launch(main, Tool, "A test.", [])
+    assert left.value.code == 130 and capsys.readouterr().err == "error: stopped\n"
+
+
+def test_a_second_hangup_after_the_loop_that_noted_the_first_is_none():
+    with deferred_signals() as noted:
+        send(HANGUP)
+    send(HANGUP)
+    assert noted == [HANGUP]
