@@ -88,11 +88,11 @@ def load_both(model, reward):
     """The language model in one folder, the RewardModel in another, and the Tokenizer of both."""
     lm, tokenizer = load_lm(model)
     reward_model, its_tokenizer = load_reward(reward)
-    again = "run train_reward.py --model on the same folder"
     trained_from = read_config(reward)["settings"].get("model")
     if isinstance(trained_from, str) and Path(trained_from).name != Path(model).name:
         print(f"note: {reward} was trained from {trained_from}, not from {model}: its scores need not have "
               "mean 0 and deviation 1 there", file=sys.stderr)
+    again = "run train_reward.py --model on the same folder"
     if its_tokenizer.bpe.to_str() != tokenizer.bpe.to_str():
         raise UserError(f"{reward} was trained with another tokenizer than {model}; {again}")
     if reward_model.lm.config.context < lm.config.context:

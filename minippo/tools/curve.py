@@ -42,9 +42,9 @@ def main(config):
         axes.legend(frameon=False, labelcolor=GREY)
     try:
         figure.savefig(config.out, transparent=True)
-        print(f"written: {config.out}")
     except (OSError, ValueError) as error:   # no such folder, or no such format
         raise UserError(f"--out {config.out}: cannot be written ({error})") from None
+    print(f"written: {config.out}")
 
 
 def record(folder):
