@@ -26,17 +26,14 @@ class Config(PPOConfig, StageConfig):
     reward: str = option("runs/reward", "folder of the reward model", group=MODEL)
     separate_critic: bool = option(False, "train a critic apart, begun as the reward model", group=MODEL)
     temperature: float = option(0.8, "temperature of sampling and of all log-probs", low=0.01, group=MODEL)
-    shortest_prompt: int = option(2, "prompts are beginnings of held-out texts: of so many tokens at least",
-                                  low=1, group=DATA)
-    longest_prompt: int = option(8, "prompts are of so many tokens at most", low=1, group=DATA)
-    target: str = option("positive", "seek high scores (positive) or low ones (negative)",
-                         choices=("positive", "negative"))
+    shortest_prompt: int = option(2, "fewest tokens of a held-out text given as prompt", low=1, group=DATA)
+    longest_prompt: int = option(8, "most tokens of a held-out text given as prompt", low=1, group=DATA)
+    target: str = option("positive", "seek high scores, or low ones", choices=("positive", "negative"))
     iterations: int = option(60, "rollouts, each followed by an update", low=1)
     rollout_size: int = option(256, "responses per iteration", low=2)
     lr: float = option(1e-4, "learning rate, falling to 0; 1e-5 (large models) to 1e-3", low=0)
     kl_target: float = option(0.0, "steer --kl-coef until KL is so many nats per response; 0 = off", low=0)
-    kl_horizon: float = option(10_000.0, "responses in which --kl-target moves --kl-coef by up to a fifth",
-                               low=1)
+    kl_horizon: float = option(1e4, "responses in which --kl-target moves --kl-coef by up to a fifth", low=1)
 
     def __post_init__(self):
         super().__post_init__()
@@ -92,10 +89,10 @@ def main(config):
 def load(config, run):
     """The policy, made of the pretrained model, the frozen reward model, and their Tokenizer."""
     lm, reward_model, tokenizer = checkpoint.load_both(config.model, config.reward)
-    lm.bf16 = reward_model.lm.bf16 = run.bf16
+    run.place(reward_model)
     critic = critic_from(reward_model, SIGNS[config.target]) if config.separate_critic else None
-    policy = ActorCritic(lm, critic, config.temperature).to(run.device)
-    return policy.eval(), frozen(reward_model).to(run.device), tokenizer   # no dropout: the ratio begins at 1
+    policy = run.place(ActorCritic(lm, critic, config.temperature))
+    return policy.eval(), frozen(reward_model), tokenizer   # no dropout: the ratio begins at 1
 
 
 def critic_from(reward_model, sign):

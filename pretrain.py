@@ -25,13 +25,12 @@ class Config(StageConfig):
     vocab_size: int = option(8192, "tokens of the byte-pair encoding", low=257, high=2**20, group=MODEL)
     width: int = option(384, "size of a hidden state", low=1, group=MODEL)
     heads: int = option(6, "attention heads; width is a multiple of it", low=1, group=MODEL)
-    layers: int = option(2, "transformer blocks; on two cores, few and wide learn fastest", low=1,
-                         group=MODEL)
+    layers: int = option(2, "transformer blocks; on a CPU few and wide learn fastest", low=1, group=MODEL)
     context: int = option(128, "longest query + response in tokens", low=8, group=MODEL)
     dropout: float = option(0.1, "dropout in stages 1 and 2; PPO runs without", low=0, high=0.9, group=MODEL)
-    passes: int = option(5, "passes over the training texts", low=1)
+    passes: int = option(4, "passes over the training texts", low=1)
     batch_size: int = option(32, "texts per step", low=1)
-    lr: float = option(4e-4, "peak learning rate; 3e-4 to 1e-3", low=0)
+    lr: float = option(6e-4, "peak learning rate; 3e-4 to 1e-3", low=0)
     warmup: float = option(0.05, "share of the steps in which the learning rate rises", low=0, high=1)
     weight_decay: float = option(0.1, "weight decay of AdamW", low=0)
     longest_prompt: int = option(8, "most tokens of a text that are given as its query", low=1, group=DATA)
@@ -52,9 +51,8 @@ def main(config):
         parts = rows.fitting(run.rows, tokenizer, reward=context, judge=context, prompts=room, test=room)
         training, held_out = parts["reward"] + parts["judge"], parts["prompts"] + parts["test"]
         shape = config.width, config.heads, config.layers, context, config.dropout
-        lm = build(TransformerConfig(tokenizer.vocab_size, tokenizer.end, config.architecture, *shape))
-        lm.to(run.device)
-        lm.bf16 = run.bf16
+        lm = run.place(build(TransformerConfig(tokenizer.vocab_size, tokenizer.end,
+                                               config.architecture, *shape)))
         examples = encode(training, tokenizer, context)
         plan = batches(examples, config.batch_size, config.passes, run.generator)
         prompts = Prompts(held_out, tokenizer, 1, config.longest_prompt, room)

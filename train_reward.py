@@ -22,16 +22,14 @@ class Config(StageConfig):
     GROUP = "training"
     out: str = option("runs/reward", "folder to write the run to", group=RUN)
     model: str = option("runs/pretrain", "folder of the pretrained model to start from", group=MODEL)
-    loss: str = option("pairwise", "learn from preferences (pairwise) or from ratings (regression)",
-                       choices=("pairwise", "regression"))
+    loss: str = option("pairwise", "learn preferences, or ratings", choices=("pairwise", "regression"))
     passes: int = option(3, "passes over the texts; each draws one vote per text", low=1)
     group_size: int = option(32, "texts per step; all of them are compared with each other", low=2)
     lr: float = option(3e-4, "learning rate, falling to 0; 1e-4 to 1e-3", low=0)
     lm_coef: float = option(0.5, "weight of the pretraining loss, added to the reward loss; 0 = off", low=0)
     weight_decay: float = option(0.01, "weight decay of AdamW", low=0)
     longest_prompt: int = option(8, "most tokens of a text that are given as its query", low=1, group=DATA)
-    normalize_samples: int = option(512, "responses of the pretrained model whose scores get mean 0 and "
-                                         "deviation 1", low=2)
+    normalize_samples: int = option(512, "pretrained model's responses that score mean 0, deviation 1", low=2)
     response_length: int = option(24, "longest of the --normalize-samples responses, in tokens", low=1)
     temperature: float = option(0.8, "temperature of the --normalize-samples responses: stage 3's", low=0.01)
 
@@ -39,9 +37,8 @@ class Config(StageConfig):
 def main(config):
     with Run(config, {"loss": "loss/reward", "accuracy": "accuracy/train"}) as run:
         lm, tokenizer = checkpoint.load_lm(config.model)
-        lm.bf16 = run.bf16
         context, room = lm.config.context, lm.config.context - config.response_length
-        reward_model = RewardModel(lm).to(run.device)
+        reward_model = run.place(RewardModel(lm))
         parts = rows.fitting(run.rows, tokenizer, reward=context, prompts=room, test=context)
         comparisons = Comparisons(parts["reward"], tokenizer, context)
         fresh = Comparisons(parts["prompts"] + parts["test"], tokenizer, context)
@@ -80,8 +77,7 @@ def main(config):
 
 def normalize(reward_model, pretrained, prompts, config, run):
     """Responses of the untouched pretrained model get scores of mean 0 and standard deviation 1."""
-    lm = pretrained.to(run.device)
-    lm.bf16 = run.bf16
+    lm = run.place(pretrained)
     query = prompts.sample(config.normalize_samples, run.generator, run.device)
     response = generate(lm, query, config.response_length, config.temperature, generator=run.generator)
     with torch.no_grad():

@@ -23,8 +23,7 @@ class DataError(ValueError):
     """The rows that were given cannot be used for what was asked."""
 
 
-ALL_EQUAL = ("all ratings in the data, or in its held-out tenth, are equal: no text is preferred to "
-             "another; give different ones")
+ALL_EQUAL = "all ratings in the data, or in its held-out tenth, are equal; give different ones"
 
 
 def split(rows):

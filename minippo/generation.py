@@ -23,27 +23,29 @@ def generate(lm, query, length, temperature=1.0, top_k=0, top_p=1.0, generator=N
         tokens, encoded = lm.context(query)
         cache = KVCache(lm.config, len(query), tokens.shape[1] + length, query.device)
         response = torch.full((len(query), length), PAD, device=query.device)
-        running = torch.ones(len(query), dtype=torch.bool, device=query.device)
+        running = torch.arange(len(query), device=query.device)   # rows that have not ended
         for t in range(length):
-            logits = lm.logits(lm.decode(tokens, encoded, cache)[:, -1]).float() / temperature
-            token = sample(filtered(logits, top_k, top_p), generator)
-            response[:, t] = torch.where(running, token, PAD)
-            running &= token != lm.end
-            if not running.any():
+            states = lm.decode(tokens, encoded, cache)[running, -1]
+            logits = filtered(lm.logits(states).float() / temperature, top_k, top_p)
+            draw = torch.rand(len(query), generator=generator).to(query.device)
+            response[running, t] = token = sample(logits, draw[running])
+            running = running[token != lm.end]
+            if not len(running):
                 return response[:, :t + 1]
-            tokens = response[:, t:t + 1]
+            tokens = response[:, t:t + 1]   # PAD in rows that have ended: no time is spent on these
     return response
 
 
-def sample(logits, generator=None):
-    """One token per row from softmax(logits), by inverting its cumulative sum. (B, V) -> (B,)
+def sample(logits, draw):
+    """One token per row from softmax(logits), where its cumulative sum passes the draw.
 
+    logits (B, V); draw (B,), uniform in [0, 1). Returns (B,)
     Raises   NonFiniteError if a row of logits is NaN, or has an infinite one
     """
     cumulative = logits.softmax(-1).cumsum(-1)
     total = cumulative[:, -1:]
     check_finite("sampling: ", probabilities=total)
-    draw = torch.rand(len(logits), 1, generator=generator).to(logits.device) * total
+    draw = draw[:, None] * total
     draw = torch.minimum(draw, torch.nextafter(total, torch.zeros_like(total)))   # rounding: never the total
     return torch.searchsorted(cumulative, draw, right=True).squeeze(-1)
 

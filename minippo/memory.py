@@ -71,8 +71,6 @@ class PPOMemory:
         """Everything stored, as one Rollout. ValueError if there is nothing."""
         if not len(self):
             raise ValueError("the memory is empty: store a rollout first")
-        if len(self.rollouts) == 1:
-            return self.rollouts[0]
         parts = {f.name: [getattr(r, f.name) for r in self.rollouts] for f in fields(Rollout)}
         return Rollout(**{name: joined(tensors, fill=PAD if name in ("query", "response") else 0,
                                       left=name == "query") for name, tensors in parts.items()})
@@ -102,8 +100,10 @@ def longest(mask):
 
 
 def microbatches(mask, size):
-    """Row indices of a mask (B, R), `size` at a time, shortest first: similar lengths, little padding."""
-    return mask.sum(1).argsort(stable=True).split(size)
+    """Row indices of a mask (B, R), shortest first, `size` at a time; 0: as many as have some 512 tokens."""
+    tokens = mask.sum(1)
+    at_once = 512 if mask.device.type == "cpu" else 8192   # fits the caches, fills the GPU
+    return tokens.argsort(stable=True).split(size or max(1, at_once * len(mask) // max(1, int(tokens.sum()))))
 
 
 def in_microbatches(model, query, response, size):

@@ -5,7 +5,7 @@ import copy
 import torch.nn as nn
 
 from minippo.generation import generate
-from minippo.tokens import PAD, same_shape
+from minippo.tokens import PAD, Packed, same_shape
 
 
 class ActorCritic(nn.Module):
@@ -34,15 +34,15 @@ class ActorCritic(nn.Module):
         query (B, Q) padded on the left, response (B, R) padded on the right
         Returns  logprobs, values, entropy: (B, R), 0 at PAD; nats, units of the score, nats
         """
-        states = self.lm.states(query, response)[:, :-1]
-        logprobs = log_softmax(self.lm.logits(states), self.temperature)   # (B, R, V)
+        packed = Packed(response != PAD)   # most of the time goes into the (N, V) log-probabilities
+        states = packed.pack(self.lm.states(query, response)[:, :-1])
+        logprobs = log_softmax(self.lm.logits(states), self.temperature)   # (N, V)
         if self.critic is None:
             values = self.value_head(states).squeeze(-1)
         else:
-            values = self.critic.prefix_scores(query, response)[:, :-1]
-        pad = response == PAD
-        return (at_tokens(logprobs, response), values.masked_fill(pad, 0),
-                entropy_of(logprobs).masked_fill(pad, 0))
+            values = packed.pack(self.critic.prefix_scores(query, response)[:, :-1])
+        chosen = at_tokens(logprobs, packed.pack(response))
+        return tuple(packed.unpack(x) for x in (chosen, values, entropy_of(logprobs)))
 
     def generate(self, query, length, generator=None):
         """Responses (B, <= length) sampled at the policy's own temperature, no top-k, no top-p."""
@@ -61,8 +61,8 @@ def log_softmax(logits, temperature=1.0):
 def at_tokens(logprobs, tokens):
     """The log-probabilities of the tokens that were chosen.
 
-    logprobs (B, R, V), tokens (B, R)
-    Returns  (B, R) nats, 0 at PAD
+    logprobs (..., V), tokens (...)
+    Returns  (...) nats, 0 at PAD
     Raises   ValueError if the shapes do not fit
     """
     same_shape(logprobs=logprobs[..., 0], tokens=tokens)

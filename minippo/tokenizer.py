@@ -43,18 +43,12 @@ class Tokenizer:
         return cls(bpe)
 
     def encode(self, text):
-        """Token ids of a text, a list without the end token.
-
-        Raises   ValueError (UnicodeEncodeError) if the text holds half a character
-        """
+        """Token ids of a text, a list without the end token; ValueError if it holds half a character."""
         text.encode()   # the library would panic
         return self.bpe.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids):
-        """Text of a list or 1-d tensor of token ids; PAD and the end token are left out.
-
-        Raises   ValueError for any other id that is not in the vocabulary
-        """
+        """Text of a list or 1-d tensor of ids, less PAD and end; ValueError for ids not in the vocabulary."""
         ids = ids.tolist() if hasattr(ids, "tolist") else ids
         ids = [i for i in ids if i != PAD and i != self.end]
         for i in ids:

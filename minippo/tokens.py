@@ -7,18 +7,15 @@ PAD = -1  # no vocabulary entry: it cannot be sampled and cannot be mistaken for
 
 
 def pad_left(rows, length=None):
-    """Token rows of different lengths, aligned at their last token.
+    """Lists of token ids, aligned at their last token: (B, length) long, PAD in front.
 
-    rows     list of B lists of token ids
-    length   columns of the result; None: as many as the longest row has
-    Returns  (B, length) long, PAD in front
-    Raises   ValueError if a row is longer than `length`
+    length   columns; None: as many as the longest row has. ValueError if a row is longer
     """
     return joined([torch.as_tensor(row, dtype=torch.long)[None] for row in rows], length, PAD, left=True)
 
 
 def pad_right(rows, length=None):
-    """Token rows of different lengths, aligned at their first token. As `pad_left`, PAD behind."""
+    """Lists of token ids, aligned at their first token. As `pad_left`, PAD behind."""
     return joined([torch.as_tensor(row, dtype=torch.long)[None] for row in rows], length, PAD)
 
 
@@ -31,6 +28,27 @@ def joined(tensors, length=None, fill=0, left=False):
     gaps = [width - x.shape[1] for x in tensors]
     padded = [F.pad(x, (gap, 0) if left else (0, gap), value=fill) for x, gap in zip(tensors, gaps)]
     return torch.cat(padded) if padded else torch.empty(0, width, dtype=torch.long)
+
+
+class Packed:
+    """The real tokens of a rectangle (B, T), one below the other: N of them, and nothing spent on pads.
+
+    mask   (B, T), True = a real token. N is rounded up with pads: torch keeps memory for every shape it meets
+    """
+
+    def __init__(self, mask):
+        count = int(mask.sum())
+        order = mask.flatten().byte().argsort(descending=True, stable=True)
+        self.shape, self.real, self.places = mask.shape, order[:count], order[:count + -count % 32]
+
+    def pack(self, x):
+        """(B, T, ...) -> (N, ...)"""
+        return x.flatten(0, 1)[self.places]
+
+    def unpack(self, x):
+        """(N, ...) -> (B, T, ...), 0 at PAD"""
+        full = x.new_zeros(self.shape.numel(), *x.shape[1:])
+        return full.index_copy(0, self.real, x[:len(self.real)]).unflatten(0, self.shape)
 
 
 def same_shape(**tensors):

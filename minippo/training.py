@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from minippo.tokens import PAD
+from minippo.tokens import PAD, Packed
 
 
 def cross_entropy(lm, states, response):
@@ -12,14 +12,12 @@ def cross_entropy(lm, states, response):
 
     Only real tokens go through the head, some at a time: their logits are what takes memory and time.
     """
-    pad = (response == PAD).flatten()
-    real = len(pad) - int(pad.sum())
-    kept = pad.argsort(stable=True)[:real + -real % 64]   # and a few pads, for few shapes: see data.WIDTHS
-    states, tokens = states[:, :-1].flatten(0, 1)[kept], response.flatten()[kept]
+    packed = Packed(response != PAD)
+    states, tokens = packed.pack(states[:, :-1]), packed.pack(response)
     with lm.autocast():   # entered once: one bfloat16 copy of the head for all parts
         nats = sum(F.cross_entropy(lm.logits(x).float(), y, ignore_index=PAD, reduction="sum")
                    for x, y in zip(states.split(256), tokens.split(256)))
-    return nats / real
+    return nats / len(packed.real)
 
 
 def linear_decay(optimizer, steps, warmup=0.0):

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
-from minippo.tokens import PAD
+from minippo.tokens import PAD, Packed
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class LanguageModel(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config, self.end = config, config.end
-        self.bf16 = False   # True: matrix products in bfloat16, weights and residual stream still float32
+        self.bf16 = False        # True: matrix products in bfloat16, weights and residual stream float32
+        self.recompute = False   # True: a block's inner states are computed again when backward needs them
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Embedding(config.context, config.width)
         cross = config.architecture == "seq2seq"
@@ -71,13 +73,14 @@ class LanguageModel(nn.Module):
         real = tokens != PAD if cache is None else cache.real_so_far(tokens)   # (B, S)
         self.check_length(real)
         mask = causal_mask(real, length)
-        cross_mask = None if encoded is None else encoded.mask
+        packed = Packed(tokens != PAD)
         with self.autocast():
-            x = self.embed(tokens, real.cumsum(1)[:, -length:])
+            x = self.embed(packed.pack(tokens), packed.pack(real.cumsum(1)[:, -length:]))
             for i, block in enumerate(self.blocks):
-                cross_keys_values = encoded and encoded.keys_values[i]
-                x = block(x, mask, cache and cache.layers[i], cross_keys_values, cross_mask)
-            return self.norm(x)
+                inputs = x, packed, mask, cache and cache.layers[i], encoded and encoded[i]
+                again = self.recompute and torch.is_grad_enabled()
+                x = checkpoint(block, *inputs, use_reentrant=False) if again else block(*inputs)
+            return packed.unpack(self.norm(x))
 
     def check_length(self, real):
         """ValueError if a row of the mask (B, S) has more tokens than there are positions."""
@@ -86,7 +89,7 @@ class LanguageModel(nn.Module):
             raise ValueError(f"{longest} tokens do not fit into the context of {most}")
 
     def embed(self, tokens, count):
-        """Embeddings of tokens (B, T) and positions; count (B, T) real ones so far, itself too."""
+        """Embeddings of tokens (N,) and positions; count (N,): real ones of its row so far, itself too."""
         return self.dropout(self.embedding(tokens.clamp(min=0)) + self.positions((count - 1).clamp(min=0)))
 
     def states(self, query, response):
@@ -137,28 +140,22 @@ class Seq2Seq(LanguageModel):
         self.apply(initialize)
 
     def context(self, query):
-        """(B, Q) -> end tokens (B, 1), the query Encoded."""
+        """(B, Q) -> end tokens (B, 1); per layer what it attends to: keys, values (B, H, Q, D/H), mask."""
         real = query != PAD                                                      # (B, Q)
         self.check_length(real)
         visible = real[:, None, None, :]
         mask = visible | torch.eye(query.shape[1], dtype=torch.bool, device=query.device)
+        packed = Packed(real)
         with self.autocast():
-            x = self.embed(query, real.cumsum(1))
+            x = self.embed(packed.pack(query), packed.pack(real.cumsum(1)))
             for block in self.encoder:
-                x = block(x, mask)
+                x = block(x, packed, mask)
             x = self.encoder_norm(x)
-            keys_values = [block.cross.keys_values(x) for block in self.blocks]
-        return query.new_full((len(query), 1), self.end), Encoded(keys_values, visible)
+            encoded = [(*block.cross.keys_values(x, packed), visible) for block in self.blocks]
+        return query.new_full((len(query), 1), self.end), encoded
 
 
 ARCHITECTURES = {"decoder": Decoder, "seq2seq": Seq2Seq}
-
-
-@dataclass
-class Encoded:
-    """What a Seq2Seq's decoder attends to, computed once per query."""
-    keys_values: list        # per layer: keys, values, each (B, H, Q, D/H)
-    mask: torch.Tensor       # (B, 1, 1, Q), True = a real token
 
 
 class Block(nn.Module):
@@ -177,15 +174,15 @@ class Block(nn.Module):
         self.contract.residual_writers = 2 * config.layers
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x, mask, cache=None, cross_keys_values=None, cross_mask=None):
-        """x (B, T, D) -> (B, T, D); cross_keys_values: two (B, H, Q, D/H); masks as in Attention."""
+    def forward(self, x, packed, mask, cache=None, encoded=None):
+        """x (N, D) -> (N, D); encoded: keys, values, mask to attend to besides. As in Attention."""
         normed = self.norm_attention(x)
-        keys, values = self.attention.keys_values(normed)
+        keys, values = self.attention.keys_values(normed, packed)
         if cache is not None:
             keys, values = cache.append(keys, values)
-        x = x + self.dropout(self.attention(normed, keys, values, mask))
-        if cross_keys_values is not None:
-            x = x + self.dropout(self.cross(self.norm_cross(x), *cross_keys_values, cross_mask))
+        x = x + self.dropout(self.attention(normed, packed, keys, values, mask))
+        if encoded is not None:
+            x = x + self.dropout(self.cross(self.norm_cross(x), packed, *encoded))
         hidden = F.gelu(self.expand(self.norm_mlp(x)), approximate="tanh")
         return x + self.dropout(self.contract(hidden))
 
@@ -201,20 +198,20 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.width, config.width)
         self.out.residual_writers = 2 * config.layers
 
-    def keys_values(self, x):
-        """(B, S, D) -> keys, values, each (B, H, S, D/H)."""
-        return [self.split(part) for part in self.key_value(x).chunk(2, dim=-1)]
+    def keys_values(self, x, packed):
+        """x (N, D) -> keys, values, each (B, H, S, D/H)."""
+        return [self.split(part) for part in packed.unpack(self.key_value(x)).chunk(2, dim=-1)]
 
     def split(self, x):
         """(B, T, D) -> (B, H, T, D/H)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def forward(self, x, keys, values, mask):
-        """x (B, T, D) -> (B, T, D); keys, values (B, H, S, D/H); mask (B, 1, T or 1, S)."""
-        queries = self.split(self.query(x))                                      # (B, H, T, D/H)
+    def forward(self, x, packed, keys, values, mask):
+        """x (N, D) -> (N, D); keys, values (B, H, S, D/H); mask (B, 1, T or 1, S)."""
+        queries = self.split(packed.unpack(self.query(x)))                       # (B, H, T, D/H)
         scores = (queries @ keys.mT).float() / queries.shape[-1] ** 0.5          # (B, H, T, S)
         weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
-        return self.out((weights.to(values.dtype) @ values).transpose(1, 2).flatten(2))
+        return self.out(packed.pack((weights.to(values.dtype) @ values).transpose(1, 2).flatten(2)))
 
 
 def causal_mask(real, length):

@@ -67,9 +67,19 @@ def test_d04_the_logits_sampled_from_are_the_teacher_forced_ones(lm, query):
     lm.logits = lambda states: seen.append(logits(states)) or seen[-1]
     response = generate(lm, query, 12, generator=seeded(1))
     lm.logits = logits
-    real = response != PAD
-    difference = (torch.stack(seen, 1) - lm(query, response))[real].abs().max()
+    real = (response != PAD).T   # rows that have ended are not computed
+    difference = (torch.cat(seen) - lm(query, response).transpose(0, 1)[real]).abs().max()
     assert real.sum() > 12 and difference < 1e-5
+
+
+def test_a_row_s_draws_do_not_depend_on_when_others_end(lm):
+    query, generator = torch.zeros(6, 1).long(), seeded(0)
+    response = generate(always(lm, [0.3, 0.4, 0.3]), query, 5, generator=seeded(0))
+    for column in response.T:   # below 0.3 token 0, below 0.7 token 1
+        draws = torch.rand(6, generator=generator)
+        expected = (draws > 0.3).long() + (draws > 0.7).long()
+        assert torch.equal(column[column != PAD], expected[column != PAD])
+    assert (response == PAD).any() and (response != PAD).all(1).any()
 
 
 def test_top_k_of_1_is_the_argmax(lm, query):
@@ -122,15 +132,13 @@ def test_each_row_is_filtered_by_its_own_order():
 
 def test_a_token_of_probability_0_is_never_sampled():
     logits = torch.tensor([-torch.inf, 0, -torch.inf, 0, -torch.inf]).expand(2000, 5)
-    assert sample(logits, seeded(0)).unique().tolist() == [1, 3]
+    assert sample(logits, torch.rand(2000, generator=seeded(0))).unique().tolist() == [1, 3]
 
 
 @pytest.mark.parametrize("draw, token", [(0.0, 1), (1 - 2 ** -24, 41)])   # torch.rand's ends
-def test_the_smallest_and_the_largest_draw_take_the_first_and_the_last_token(
-        monkeypatch, draw, token):
+def test_the_smallest_and_the_largest_draw_take_the_first_and_the_last_token(draw, token):
     logits = torch.tensor([-torch.inf] + [0.] * 41 + [-torch.inf])   # 41 * 1/41 = 1 - 2**-24 here
-    monkeypatch.setattr(torch, "rand", lambda *shape, generator: torch.full(shape, draw))
-    assert sample(logits[None]).tolist() == [token]
+    assert sample(logits[None], torch.tensor([draw])).tolist() == [token]
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": 0}, {"temperature": -1.0}, {"top_k": -1},

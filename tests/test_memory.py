@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from minippo.memory import PPOMemory, Rollout, in_microbatches
+from minippo.memory import PPOMemory, Rollout, in_microbatches, microbatches
 from minippo.tokens import PAD, pad_left, pad_right
 
 
@@ -80,6 +80,15 @@ def test_a_rollout_says_what_was_scored_beside_what_was_paid():
         "ppo/returns/mean": 3.0, "ppo/val/mean": 2.0,   # 9 / 3, 6 / 3: means over tokens
         "ppo/val/var_explained": 2 / 3,    # errors 1, 0, 2: variance 2/3; returns 2, 2, 5: 2
         "tokens/responses_len_mean": 1.5, "tokens/ended": 0.5})
+
+
+def test_without_a_size_a_microbatch_has_some_512_tokens():
+    mask = torch.ones(10, 100, dtype=torch.bool)
+    assert [len(rows) for rows in microbatches(mask, 0)] == [5, 5]          # 1,000 tokens
+    mask[:, 50:] = False
+    assert [len(rows) for rows in microbatches(mask, 0)] == [10]            # 500
+    assert [len(rows) for rows in microbatches(torch.ones(2, 9999) > 0, 0)] == [1, 1]
+    assert [len(rows) for rows in microbatches(torch.ones(3, 2) < 0, 0)] == [3]
 
 
 def test_microbatches_hold_similar_lengths_and_their_results_come_back_in_order():

@@ -24,7 +24,7 @@ STAGES = [
 OBJECTIVE = {"objective/kl", "objective/scores", "objective/paid", "ppo/loss/policy", "ppo/loss/value",
              "ppo/loss/total", "ppo/policy/entropy", "ppo/policy/clipfrac", "ppo/policy/approxkl",
              "ppo/val/var_explained", "ppo/returns/mean", "tokens/responses_len_mean",
-             "time/seconds", "time/tokens_per_second"}
+             "time/seconds", "time/tokens_per_second", "memory/peak_mb"}
 
 
 def command(folder, *words):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minippo.tokens import PAD, joined, pad_left, pad_right, same_shape
+from minippo.tokens import PAD, Packed, joined, pad_left, pad_right, same_shape
 
 
 def test_d02_pad_is_no_vocabulary_entry():
@@ -65,3 +65,26 @@ def test_shapes_that_differ_are_an_error_that_names_every_tensor():
     assert str(error.value) == "shapes differ: one (2, 3), other (2, 1), third (2, 3)"
     with pytest.raises(ValueError, match=r"one \(2,\), other \(2, 1\)"):   # would broadcast to (2, 2)
         same_shape(one=torch.zeros(2), other=torch.zeros(2, 1))
+
+
+def test_real_tokens_are_packed_row_by_row_and_come_back_to_their_places():
+    mask = torch.tensor([[False, True, True], [True, False, False]])
+    packed = Packed(mask)
+    x = torch.tensor([[9, 1, 2], [3, 9, 9]])
+    assert packed.pack(x)[:3].tolist() == [1, 2, 3] and len(packed.real) == 3
+    assert packed.unpack(packed.pack(x)).tolist() == [[0, 1, 2], [3, 0, 0]]
+    assert packed.unpack(packed.pack(x[..., None].expand(2, 3, 4))).shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize("real, rows", [(1, 32), (32, 32), (33, 64), (80, 80)])
+def test_what_is_packed_is_rounded_up_to_few_shapes_but_never_past_the_rectangle(real, rows):
+    mask = torch.arange(80).view(8, 10) < real
+    assert len(Packed(mask).pack(mask)) == rows
+
+
+def test_the_gradient_of_what_is_packed_is_1_at_real_tokens_and_0_at_pads():
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    x = torch.ones(2, 3, requires_grad=True)
+    packed = Packed(mask)
+    packed.unpack(packed.pack(x) * 2).sum().backward()
+    assert x.grad.tolist() == [[2, 2, 0], [2, 0, 0]]

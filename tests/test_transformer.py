@@ -7,7 +7,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from minippo.tokens import PAD, pad_left, pad_right
+from minippo.tokens import PAD, Packed, pad_left, pad_right
 from minippo.transformer import Block, KVCache, TransformerConfig, build, causal_mask
 
 
@@ -73,9 +73,9 @@ def test_a_seq2seq_response_follows_the_end_token_and_attends_to_the_real_query(
     lm = build(TransformerConfig(11, 5, "seq2seq", width=16, heads=2, layers=2))
     prefix, encoded = lm.context(query)
     assert prefix.tolist() == [[5], [5], [5]]
-    assert encoded.mask[:, 0, 0].int().tolist() == [[1, 1, 1, 1], [0, 0, 1, 1], [0, 1, 1, 1]]
-    keys, values = encoded.keys_values[1]
-    assert len(encoded.keys_values) == 2 and keys.shape == values.shape == (3, 2, 4, 8)
+    keys, values, mask = encoded[1]
+    assert mask[:, 0, 0].int().tolist() == [[1, 1, 1, 1], [0, 0, 1, 1], [0, 1, 1, 1]]
+    assert len(encoded) == 2 and keys.shape == values.shape == (3, 2, 4, 8)
 
 
 def test_a_decoder_response_follows_the_query(query):
@@ -88,7 +88,7 @@ def test_the_encoder_reads_in_both_directions(query):
     lm = build(TransformerConfig(11, 0, "seq2seq", width=16, heads=2, layers=1))
     changed = query.clone()
     changed[:, -1] = 9
-    before, after = lm.context(query)[1].keys_values[0][0], lm.context(changed)[1].keys_values[0][0]
+    before, after = lm.context(query)[1][0][0], lm.context(changed)[1][0][0]
     assert not same(before[0, :, 0], after[0, :, 0])
 
 
@@ -109,8 +109,8 @@ def test_d03_positions_count_the_real_tokens_before(lm, query):
     with torch.no_grad():
         lm.embedding.weight.zero_()
         lm.positions.weight.copy_(torch.arange(32.)[:, None].expand(32, 16))
-    places = lm.embed(query, (query != PAD).cumsum(1))[..., 0]
-    assert places.tolist() == [[0, 1, 2, 3], [0, 0, 0, 1], [0, 0, 1, 2]]   # pads, too, at 0
+    places = lm.embed(query.flatten(), (query != PAD).cumsum(1).flatten())[..., 0]
+    assert places.view(3, 4).tolist() == [[0, 1, 2, 3], [0, 0, 0, 1], [0, 0, 1, 2]]   # pads, too, at 0
 
 
 @pytest.mark.parametrize("columns", [1, 5])
@@ -143,13 +143,11 @@ def test_no_gradient_flows_into_pads(lm, query, response):
     lm(query, response)[response != PAD].square().sum().backward()
     for tokens, x in inputs:
         assert (x.grad[tokens == PAD] == 0).all()
-    assert (inputs[0][1].grad[query_columns(inputs[0][0], query)] != 0).any(-1).all()
-
-
-def query_columns(tokens, query):
-    """True at the real tokens of the query, which stands in front."""
-    behind = torch.zeros(len(query), tokens.shape[1] - query.shape[1], dtype=torch.bool)
-    return torch.cat([query != PAD, behind], 1)
+    tokens, x = inputs[0]   # the query alone, or query and response
+    rows = query if lm.config.architecture == "seq2seq" else torch.cat([query, response], 1)
+    columns = Packed(rows != PAD).pack(torch.arange(rows.shape[1]).expand(len(rows), -1))
+    in_query = (tokens != PAD) & (columns < query.shape[1])
+    assert in_query.sum() == 9 and (x.grad[in_query] != 0).any(-1).all()
 
 
 # Cache and limits
@@ -280,31 +278,53 @@ def test_a_block_computes_what_pytorch_s_pre_norm_layer_computes(cross):
     if cross:
         expected = theirs(x, memory, tgt_mask=~mask[0, 0],
                           memory_key_padding_mask=hidden.expand(3, 4))
-        actual = ours(x, mask, cross_keys_values=ours.cross.keys_values(memory),
-                      cross_mask=~hidden[None, None, None])
+        keys_values = ours.cross.keys_values(memory.flatten(0, 1), all_real(3, 4))
+        encoded = *keys_values, ~hidden[None, None, None]
+        actual = ours(x.flatten(0, 1), all_real(3, 5), mask, encoded=encoded)
     else:
-        expected, actual = theirs(x, src_mask=~mask[0, 0]), ours(x, mask)
-    assert torch.allclose(actual, expected, rtol=1e-4, atol=1e-4)
+        expected, actual = theirs(x, src_mask=~mask[0, 0]), ours(x.flatten(0, 1), all_real(3, 5), mask)
+    assert torch.allclose(actual, expected.flatten(0, 1), rtol=1e-4, atol=1e-4)
+
+
+def all_real(*shape):
+    return Packed(torch.ones(shape, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("architecture", ["decoder", "seq2seq"])
+def test_recomputing_blocks_changes_no_gradient_and_keeps_less(architecture, dropout, query, response):
+    config = TransformerConfig(11, 0, architecture, width=16, heads=2, layers=2, context=32, dropout=dropout)
+    found = {}
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        lm, kept = build(config).train(), []
+        lm.recompute = recompute
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+            loss = lm(query, response).square().sum()
+        loss.backward()
+        found[recompute] = torch.cat([p.grad.flatten() for p in lm.parameters()]), sum(kept)
+    assert torch.equal(found[True][0], found[False][0]) and found[True][1] < found[False][1]
 
 
 @torch.no_grad()
 def test_the_last_step_of_each_stack_is_its_norm(lm, query, response):
     lm.norm.weight.zero_()   # whatever came before, the state is now the bias
-    assert same(lm.states(query, response), lm.norm.bias.expand(3, 5, 16))
+    real = torch.cat([query[:, -1:], response], 1) != PAD
+    assert same(lm.states(query, response), lm.norm.bias * real[..., None])
     if lm.config.architecture == "seq2seq":
         lm.encoder_norm.weight.zero_()
-        keys = lm.context(query)[1].keys_values[0][0]
-        assert same(keys, keys[:1, :, :1].expand_as(keys))
+        keys = lm.context(query)[1][0][0].transpose(1, 2)[query != PAD]
+        assert same(keys, keys[:1].expand_as(keys))
 
 
 def test_with_a_dropout_of_1_the_embedding_is_0_and_a_block_adds_nothing():
     config = TransformerConfig(11, 0, "seq2seq", width=16, heads=2, layers=1, dropout=1.0)
-    lm, x = build(config).train(), torch.randn(1, 3, 16)
+    lm, x = build(config).train(), torch.randn(3, 16)
     mask = torch.ones(1, 1, 3, 3, dtype=torch.bool)
     block = lm.blocks[0]
-    assert (lm.embed(torch.tensor([[3]]), torch.tensor([[1]])) == 0).all()
-    seen = block.cross.keys_values(x)
-    assert torch.equal(block(x, mask, cross_keys_values=seen, cross_mask=mask), x)
+    assert (lm.embed(torch.tensor([3]), torch.tensor([1])) == 0).all()
+    encoded = *block.cross.keys_values(x, all_real(1, 3)), mask
+    assert torch.equal(block(x, all_real(1, 3), mask, encoded=encoded), x)
 
 
 def test_dropout_is_off_in_evaluation(query, response):

@@ -1,8 +1,12 @@
 """Where to compute, and how precisely."""
 
+import ctypes
+import sys
+
 import torch
 
 from minippo.run.errors import UserError
+from minippo.transformer import Block
 
 
 def pick_device(name):
@@ -25,3 +29,30 @@ def use_bf16(precision, device):
     # torch has no public question for this
     native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return device.type == "cpu" and native()
+
+
+def keep_freed_memory():
+    """Ask the C library to keep freed memory for the next tensor: getting it anew takes a tenth of a step."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:   # glibc has it
+        mallopt(-3, 2**26)   # M_MMAP_THRESHOLD: only larger tensors than 64 MiB go back at once
+        mallopt(-1, 2**28)   # M_TRIM_THRESHOLD: with more than 256 MiB unused at the end, that goes back
+
+
+def peak_memory(device):
+    """The most memory that this process has used so far, in MB: the GPU's, or else its own."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    try:
+        import resource
+    except ImportError:   # Windows
+        return float("nan")
+    unit = 1 if sys.platform == "darwin" else 1024   # bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def compile_blocks(lm):
+    """Let torch compile each block, once for any number of tokens, when it is first used."""
+    for module in lm.modules():
+        if isinstance(module, Block):
+            module.compile(dynamic=True)

@@ -40,6 +40,8 @@ class StageConfig(DeviceConfig):
                                  "or the path of your own file or folder", group=DATA)
     resume: bool = option(False, "go on with the run that --out holds; begin one if there is none")
     overwrite: bool = option(False, "delete the run that --out holds, and begin again")
+    compile: bool = option(False, "compile the transformer's blocks (needs a C++ compiler, and a minute)")
+    recompute: bool = option(False, "keep no states inside blocks for backward: less memory, more time")
     save_every: float = option(60.0, "seconds from one saving of the whole state to the next", low=0)
 
     def __post_init__(self):

@@ -1,5 +1,6 @@
 """One run of a stage: all that surrounds its loop, so that the loop can be read."""
 
+import sys
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -10,10 +11,10 @@ import torch
 from minippo import data
 from minippo.corpora.read import read
 from minippo.run import checkpoint, resume
-from minippo.run.devices import pick_device, use_bf16
+from minippo.run.devices import compile_blocks, keep_freed_memory, peak_memory, pick_device, use_bf16
 from minippo.run.flags import settings
 from minippo.run.folder import check_free, claim, note_other_data, read_from
-from minippo.run.metrics import Metrics
+from minippo.run.metrics import Metrics, clock
 from minippo.run.signals import deferred_signals
 from minippo.training import NonFiniteError
 
@@ -32,6 +33,7 @@ class Run:
     def __init__(self, config, shown):
         self.config, self.shown, self.folder = config, shown, Path(config.out)
         check_free(self.folder, config)   # said before anything takes time
+        keep_freed_memory()
         self.device = pick_device(config.device)
         self.bf16 = use_bf16(config.precision, self.device)
         if hasattr(config, "model"):
@@ -100,11 +102,22 @@ class Run:
         files = [checkpoint.model_hashes(folder) for folder in read_from(self.config)]
         return resume.digest(self.rows, self.device, self.bf16, tokenizers.__version__, files, *models)
 
+    def place(self, model):
+        """The model on this run's device, computing as the flags say."""
+        lm = getattr(model, "lm", model)
+        lm.bf16, lm.recompute = self.bf16, self.config.recompute
+        if self.config.compile:
+            compile_blocks(lm)
+        return model.to(self.device)
+
     def log(self, stats, tokens):
         """Record the statistics of this iteration, a dict of numbers; it worked through so many tokens."""
-        self.metrics.log(self.done, stats, tokens)
+        self.metrics.log(self.done, stats | {"memory/peak_mb": peak_memory(self.device)}, tokens)
 
     def finish(self, stage, model, tokenizer):
         """Write the trained model: from here on the folder holds a finished run."""
         checkpoint.save(self.folder, stage, model, tokenizer, self.config)
+        peak, seconds = peak_memory(self.device), clock(self.metrics.elapsed())
+        print(f"{self.done} iterations in {seconds} minutes, at most {peak:,.0f} MB of memory",
+              file=sys.stderr)
         print(f"written: {self.folder}")

@@ -135,8 +135,8 @@ device=query.device) => score(query, response)
         value_head_starts_anywhere: nn.init.zeros_(self.value_head.weight) => pass
         value_bias_starts_anywhere: nn.init.zeros_(self.value_head.bias) => pass
         critic_leaves_the_trunk_alone: self.value_head(states) => self.value_head(states.detach())
-        values_at_pads: values.masked_fill(pad, 0), => values,
-        entropy_at_pads: entropy_of(logprobs).masked_fill(pad, 0) => entropy_of(logprobs)
+        values_of_other_tokens: packed.pack(self.critic => (lambda x: packed.pack(x.roll(1, 1)))(self.critic
+        tokens_of_other_rows: packed.pack(response)) => packed.pack(response.roll(1, 0)))
         log_probs_at_pads: .masked_fill(tokens == PAD, 0) =>
         log_probs_unnormalised: .div(temperature).log_softmax(-1) => .div(temperature)
         log_probs_of_0: logprobs.gather(-1, tokens.clamp(min=0)[..., None]) => logprobs[..., :1]
@@ -212,10 +212,10 @@ device=query.device) => score(query, response)
         explained_variance_of_the_values: / variance(returns).clamp => / variance(values).clamp
     """),
     ("minippo/transformer.py", "tests/test_transformer.py", """
-        positions_count_pads: self.embed(tokens, real.cumsum(1) \
-=> self.embed(tokens, (real | True).cumsum(1)
-        positions_begin_anew_with_a_cache: self.embed(tokens, real.cumsum(1) \
-=> self.embed(tokens, (tokens != PAD).cumsum(1)
+        positions_count_pads: packed.pack(real.cumsum(1)[:, -length:]) \
+=> packed.pack((real | True).cumsum(1)[:, -length:])
+        positions_begin_anew_with_a_cache: packed.pack(real.cumsum(1)[:, -length:]) \
+=> packed.pack((tokens != PAD).cumsum(1))
         positions_from_1: (count - 1).clamp(min=0) => count.clamp(max=31)
         positions_lost: + self.positions((count - 1).clamp(min=0)) =>
         pads_are_attended_to: ((position < own) & real[:, None, None, :]) \
@@ -226,11 +226,9 @@ device=query.device) => score(query, response)
 device=query.device) => mask = visible | True
         encoder_causal: mask = visible | torch.eye(query.shape[1], dtype=torch.bool, \
 device=query.device) => mask = causal_mask(real, query.shape[1])
-        encoder_positions_count_pads: self.embed(query, real.cumsum(1)) \
-=> self.embed(query, (real | True).cumsum(1))
-        cross_attention_to_pads: Encoded(keys_values, visible) \
-=> Encoded(keys_values, visible | True)
-        cross_attention_to_one_layer: encoded.keys_values[i] => encoded.keys_values[0]
+        encoder_positions_count_pads: packed.pack(real.cumsum(1))) => packed.pack((real | True).cumsum(1)))
+        cross_attention_to_pads: keys_values(x, packed), visible) => keys_values(x, packed), visible | True)
+        cross_attention_to_one_layer: encoded and encoded[i] => encoded and encoded[0]
         response_follows_0: (len(query), 1), self.end) => (len(query), 1), 0)
         states_a_column_late: return hidden[:, prefix.shape[1] - 1:] \
 => return hidden.roll(-1, 1)[:, prefix.shape[1] - 1:]
@@ -240,7 +238,7 @@ device=query.device) => mask = causal_mask(real, query.shape[1])
 => F.linear(states, self.embedding.weight / self.config.width ** 0.5)
         head_not_tied: F.linear(states, self.embedding.weight) \
 => F.linear(states, self.embedding.weight.detach())
-        final_norm_lost: return self.norm(x) => return x
+        final_norm_lost: packed.unpack(self.norm(x)) => packed.unpack(x)
         encoder_norm_lost: x = self.encoder_norm(x) => pass
         attention_norm_lost: normed = self.norm_attention(x) => normed = x
         cross_norm_lost: self.cross(self.norm_cross(x), => self.cross(x,
@@ -275,17 +273,18 @@ device=query.device) => mask = causal_mask(real, query.shape[1])
     """),
     ("minippo/generation.py", "tests/test_generation.py", """
         sampled_without_temperature: .float() / temperature => .float()
-        sampled_from_the_first_column: cache)[:, -1]) => cache)[:, 0])
-        sampled_greedily: sample(filtered(logits, top_k, top_p), generator) => logits.argmax(-1)
-        goes_on_after_the_end: torch.where(running, token, PAD) => token
-        never_ends: running &= token != lm.end => running &= token != PAD
-        ends_with_the_first: if not running.any(): => if not running.all():
+        sampled_from_the_first_column: cache)[running, -1] => cache)[running, 0]
+        sampled_greedily: sample(logits, draw[running]) => logits.argmax(-1)
+        states_of_other_rows: cache)[running, -1] => cache)[:len(running), -1]
+        draws_of_other_rows: draw[running] => draw[:len(running)]
+        never_ends: running = running[token != lm.end] => running = running[token != PAD]
+        ends_with_the_first: if not len(running): => if len(running) < len(query):
         end_token_cut_off: return response[:, :t + 1] => return response[:, :t]
-        runs_to_the_limit: if not running.any(): => if False:
-        filters_ignored: filtered(logits, top_k, top_p) => logits
+        runs_to_the_limit: if not len(running): => if False:
+        filters_ignored: temperature, top_k, top_p) => temperature)
         sampled_without_the_seed: generator=generator).to( => ).to(
         searched_from_the_left: right=True => right=False
-        draw_of_half: .to(logits.device) * total => .to(logits.device) * total / 2
+        draw_of_half: draw[:, None] * total => draw[:, None] * total / 2
         top_k_one_more: min(top_k, logits => min(top_k + 1, logits
         top_k_one_fewer: logits < threshold => logits <= threshold
         top_p_without_the_first: - ordered.softmax(-1)   # => #
@@ -329,11 +328,9 @@ generator=generator).tolist() \
         gradients_unclipped: clip_gradients(model, max_grad_norm, => clip_gradients(model, 0,
         rate_constant: schedule.step() => pass
         pads_are_learnt: lm.logits(x).float(), y, => lm.logits(x).float(), y.clamp(min=0),
-        tokens_forgotten: [:real + -real % 64] => [:real - real % 64]
-        pads_first: pad.argsort(stable=True) => pad.argsort(stable=True, descending=True)
-        loss_a_state_late: states[:, :-1].flatten(0, 1)[kept] => states[:, 1:].flatten(0, 1)[kept]
-        loss_summed: return nats / real => return nats
-        loss_over_all_kept: return nats / real => return nats / len(kept)
+        loss_a_state_late: packed.pack(states[:, :-1]) => packed.pack(states[:, 1:])
+        loss_summed: return nats / len(packed.real) => return nats
+        loss_over_all_kept: return nats / len(packed.real) => return nats / len(tokens)
     """),
     ("minippo/score.py", "tests/test_score.py", """
         perplexity_positive: return -torch.exp => return torch.exp
@@ -348,6 +345,10 @@ generator=generator).tolist() \
         left_is_right: length, PAD, left=True) => length, PAD)
         sides_swapped: (gap, 0) if left else (0, gap) => (0, gap) if left else (gap, 0)
         rows_cut: if longest > width: => if False:
+        tokens_forgotten: order[:count + -count % 32] => order[:count - count % 32]
+        shapes_not_rounded: order[:count + -count % 32] => order[:count]
+        pads_first: descending=True, stable=True => stable=True
+        packed_values_at_pads: index_copy(0, self.real, x[:len(self.real)]) => index_copy(0, self.places, x)
     """),
     ("minippo/tokens.py", "tests/test_ppo_formulas.py", """
         mean_of_pads_too: (x * mask).sum() / => x.sum() /
@@ -366,9 +367,9 @@ generator=generator).tolist() \
         prompts_left_on_the_cpu: return pad_left(rows).to(device) => return pad_left(rows)
     """),
     ("minippo/generation.py", "tests/robustness/test_devices.py", """
-        draws_left_on_the_cpu: generator=generator).to(logits.device) => generator=generator)
-        draws_with_a_generator_of_the_cpu: 1, generator=generator).to(logits.device) \
-=> 1, generator=generator, device=logits.device)
+        draws_left_on_the_cpu: generator=generator).to(query.device) => generator=generator)
+        draws_with_a_generator_of_the_cpu: generator=generator).to(query.device) \
+=> generator=generator, device=query.device)
         responses_on_the_cpu: PAD, device=query.device) => PAD)
     """),
     ("minippo/transformer.py", "tests/robustness/test_devices.py", """
@@ -450,7 +451,7 @@ generator=generator).tolist() \
         kl_never_steered: controller.update(seen["objective/kl"], len(memory)) => pass
         kl_steered_and_not_charged: kl_coef=controller.kl_coef => kl_coef=config.kl_coef
         policy_with_dropout: return policy.eval(), => return policy.train(),
-        reward_is_trained: frozen(reward_model).to(run.device) => reward_model.to(run.device)
+        reward_is_trained: frozen(reward_model), tokenizer => reward_model, tokenizer
         critic_of_the_wrong_sign: critic.gain *= sign => pass
         critic_shift_of_the_wrong_sign: critic.shift *= sign => pass
         critic_is_the_reward_model: copy.deepcopy(reward_model).requires_grad_(True) => reward_model
@@ -459,7 +460,7 @@ generator=generator).tolist() \
         reward_left_in_training: reward_model.eval() => pass
         rejected_preferred: (scores[chosen], scores[rejected]) => (scores[rejected], scores[chosen])
         lm_loss_dropped: if config.lm_coef: => if False:
-        normalized_on_the_trained: lm = pretrained.to(run.device) => lm = reward_model.lm
+        normalized_on_the_trained: lm = run.place(pretrained) => lm = reward_model.lm
         not_normalized: reward_model.normalize(scores) => pass
         regression_ignored: if config.loss == "regression" else None => if False else None
     """),

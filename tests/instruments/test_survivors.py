@@ -181,7 +181,7 @@ def test_d16_scores_are_normalized_over_responses_of_the_untouched_pretrained_mo
     reward, pretrained = RewardModel(language_model()).eval(), language_model()
     prompts = data.Prompts(toy(20), TOKENIZER, 1, 4, 32)
     config = train_reward.Config(normalize_samples=64, response_length=6)
-    run = SimpleNamespace(device=torch.device("cpu"), bf16=False,
+    run = SimpleNamespace(device=torch.device("cpu"), place=lambda model: model,
                           generator=torch.Generator().manual_seed(0))
     train_reward.normalize(reward, pretrained, prompts, config, run)
     [(lm, query, response)] = seen

@@ -51,7 +51,7 @@ def world(folder):
 def without_times(metrics):
     """The rows of a metrics.jsonl, dicts, but for what no two runs share."""
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
-    return [{key: x for key, x in row.items() if not key.startswith("time/")} for row in rows]
+    return [{key: x for key, x in row.items() if not key.startswith(("time/", "memory/"))} for row in rows]
 
 
 def stop(*what):

@@ -112,7 +112,7 @@ def groups(shown):
     return found
 
 
-THE_RUN = "--seed --device --precision --out --resume --overwrite --save-every".split()
+THE_RUN = "--seed --device --precision --out --resume --overwrite --compile --recompute --save-every".split()
 
 
 @pytest.mark.parametrize("module, first", [

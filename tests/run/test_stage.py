@@ -1,6 +1,7 @@
 """What a Run gives a stage's loop, and what it puts back when the loop ends."""
 
 import json
+import re
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 
 from minippo import data
 from minippo.corpora.read import read
+from minippo.policy import ActorCritic
 from minippo.run import stage
 from minippo.run.checkpoint import load_lm, load_tensors
 from minippo.run.errors import UserError
@@ -163,6 +165,27 @@ def test_other_errors_are_those_that_were_raised(tmp_path):
     assert caught.value is error
 
 
+def test_a_model_is_placed_as_the_flags_say_whether_it_is_a_language_model_or_holds_one(tmp_path):
+    lm = build(TransformerConfig(257, 0, width=8, heads=1, layers=1, context=16))
+    with Run(flags_of(tmp_path, precision="bf16", recompute=True), {}) as run:
+        policy = run.place(ActorCritic(lm))
+        assert policy.lm is lm and lm.bf16 and lm.recompute
+        assert run.place(lm) is lm
+
+
+def test_the_end_says_on_stderr_how_long_it_took_and_how_much_memory(tmp_path, capsys):
+    lm, tokenizer = build(TransformerConfig(257, 0, width=8, heads=1, layers=1)), Tokenizer.train(["a"], 257)
+    with Run(flags_of(tmp_path), {}) as run:
+        for _ in run.iterations(2, model=lm):
+            run.log({"x": 0.0}, 1)
+        run.finish("pretrain", lm, tokenizer)
+    said = capsys.readouterr()
+    assert re.search(r"^2 iterations in 0:00 minutes, at most \d[\d,]* MB of memory$", said.err, re.M)
+    assert said.out == f"written: {tmp_path}\n"
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all(50 < row["memory/peak_mb"] < 50_000 for row in rows)
+
+
 def test_a_finished_run_holds_the_model_and_its_settings_and_no_state(tmp_path, capsys):
     tokenizer = Tokenizer.train(["a film"], 257)
     lm = build(TransformerConfig(257, tokenizer.end, width=8, heads=1, layers=1, context=16))
@@ -174,7 +197,8 @@ def test_a_finished_run_holds_the_model_and_its_settings_and_no_state(tmp_path, 
     assert {path.name for path in tmp_path.iterdir()} == {
         "config.json", "metrics.jsonl", "model.pt", "rows.txt", "tokenizer.json"}
     assert json.loads((tmp_path / "config.json").read_text())["settings"] == {
-        "seed": 3, "device": "cpu", "precision": "fp32", "data": str(tmp_path / "rows.txt")}
+        "seed": 3, "device": "cpu", "precision": "fp32", "data": str(tmp_path / "rows.txt"),
+        "compile": False, "recompute": False}
     assert torch.equal(load_lm(tmp_path)[0].embedding.weight, lm.embedding.weight)
     capsys.readouterr()
     with pytest.raises(SystemExit) as left:
