@@ -1,0 +1,119 @@
+"""One PPO iteration against TRL: 64 queries of 8 tokens, 48 new tokens, 4 epochs of 4 minibatches.
+
+Model S: 4 layers, width 256, 4 heads, vocabulary 4,096, random weights; float32, Adam. Sampling, scoring
+and update are timed together. First one step of both on the same responses has to give the same log-probs,
+values, score, KL, value loss and change of all weights. Both sides give every response the same length: all
+tokens ("fixed"), or from 8 to all, drawn once ("varied"). The score, the share of even tokens, costs nothing.
+
+trl-0.11.4   PPOTrainer: `generate` with the whole batch at once, then `step`. Value head on the policy.
+trl-1.12.0   trl.experimental.ppo: one call of `train()` that is one iteration long; what it does before and
+             after its loop is timed, too (next to nothing: models and optimizer are set up elsewhere).
+             A separate critic on both sides. Its old log-probs are those of sampling, so where an end is
+             forced they are 0: that changes what it learns, not how long it takes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn.utils import parameters_to_vector
+
+from benchmarks import models
+from benchmarks.ours import Ours
+from benchmarks.paired import PairedConfig, agree, compare, peak, say, short
+from minippo.run.errors import UserError
+from minippo.run.exits import launch
+from minippo.run.flags import option
+from minippo.tokens import PAD
+
+TOLERANCE = 2e-3   # of the largest number: Adam divides small gradients, and their rounding, by their size
+
+
+@dataclass
+class Config(PairedConfig):
+    GROUP = "what is timed"
+    peer: str = option("trl-0.11.4", "TRL's release; each needs an environment of its own",
+                       choices=tuple(models.RELEASES))
+    lengths: str = option("fixed", "lengths of the responses: all the longest, or 8 to that",
+                          choices=("fixed", "varied"))
+    shape: str = option("s", "the model", choices=("s", "tiny"))
+    batch: int = option(64, "responses per iteration", low=4)
+    query: int = option(8, "tokens of a query", low=1)
+    response: int = option(48, "tokens of the longest response", low=2)
+    epochs: int = option(4, "passes over the rollout", low=1)
+    minibatches: int = option(4, "optimizer steps per pass", low=1)
+    lr: float = option(1e-5, "learning rate", low=0)
+    bf16: bool = option(False, "our matrix products in bfloat16; theirs stay in float32")
+
+
+def main(config):
+    models.need("trl", models.RELEASES[config.peer])
+    sides = build(config)
+    ours, theirs = sides(checked=True)
+    same = agree(steps_of(ours, theirs, untouched=sides(checked=True)[1]), TOLERANCE)
+    ours, theirs = sides(checked=False)
+    ours.policy.lm.bf16 = config.bf16
+    result = compare(ours.iteration, theirs.iteration, config)
+    check_lengths(ours, theirs)
+    say("iteration", peer=config.peer, lengths=config.lengths, precision="bf16" if config.bf16 else "fp32",
+        **result, tokens=int(ours.lengths.sum()), agreement=same, peak_gflops=short(peak()))
+
+
+def build(config):
+    """A function (checked) -> our side and theirs, on the same weights, queries and lengths.
+
+    checked   one epoch of one minibatch, a policy that has left its reference, and no end before the last
+              token: for the check that both compute the same
+    """
+    if config.peer == "trl-0.11.4":
+        from benchmarks.trl_classic import Classic as Theirs
+    else:
+        from benchmarks.trl_latest import Latest as Theirs
+
+    def sides(checked):
+        seed = config.seed
+        shape = models.config(config.shape)
+        query = models.queries(config.batch, config.query, shape.vocab_size, seed)
+        kind = "fixed" if checked else config.lengths
+        lengths = models.response_lengths(kind, config.batch, config.response, seed)
+        epochs, minibatches = (1, 1) if checked else (config.epochs, config.minibatches)
+        lr = 1e-3 if checked else config.lr
+        theirs = Theirs(shape, query, lengths, epochs, minibatches, lr, seed, moved=checked)
+        policy, reference = theirs.as_ours()
+        return Ours(policy, reference, query, lengths, epochs, minibatches, lr), theirs
+    return sides
+
+
+def steps_of(ours, theirs, untouched):
+    """Name -> (ours, theirs): of one step on the responses that theirs sampled.
+
+    untouched   theirs once more, which does not learn
+    """
+    seen = theirs.iteration()   # what TRL logs
+    seen |= untouched.judge(theirs.response)
+    found = ours.learn_from(theirs.response)
+    start, mine = weights(untouched), parameters_to_vector(trained(ours.policy)).detach()
+    checks = {name: (found[name], torch.as_tensor(x, dtype=torch.float32)) for name, x in seen.items()}
+    return checks | {"change of all weights": (mine - start, weights(theirs) - start)}
+
+
+def trained(policy):
+    """Its parameters that are trained."""
+    return [p for p in policy.parameters() if p.requires_grad]
+
+
+def weights(theirs):
+    """Their weights in the order of ours, in one row."""
+    return parameters_to_vector(trained(theirs.as_ours()[0])).detach().clone()
+
+
+def check_lengths(ours, theirs):
+    """UserError unless both sampled responses of the lengths that were asked for."""
+    for name, side in [("ours", ours), ("theirs", theirs)]:
+        found = (side.response != PAD).sum(1)
+        if not torch.equal(found, ours.lengths):
+            raise UserError(f"{name} sampled {int(found.sum())} tokens instead of "
+                            f"{int(ours.lengths.sum())}: the two did not do the same work")
+
+
+if __name__ == "__main__":
+    launch(main, Config, __doc__)

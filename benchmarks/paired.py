@@ -1,0 +1,133 @@
+"""Two programs timed in turn, on a machine that may be noisy.
+
+A pair is both once, one after the other; every second pair in the opposite order. Before, between and
+after, a matrix product of fixed size is timed. A pair during which its rate moved by more than --gate is
+thrown away and repeated: then something else was using the machine. What is reported is the ratio within
+a pair, its median, smallest and largest value: what slows both down does not change it.
+"""
+
+import json
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+
+from minippo.run.errors import UserError
+from minippo.run.flags import option
+
+SIZE = 1024        # of the product that measures the machine: 2 SIZE^3 operations, some 10 ms on two cores
+SAMPLES = 9
+PEAK_SIZES = (1024, 2048, 3072)
+ENOUGH = 5         # pairs without which there is no result
+
+
+@dataclass
+class PairedConfig:
+    GROUP = "how it is timed"
+    pairs: int = option(7, "pairs that count; the median of them is reported", low=ENOUGH)
+    warm_up: int = option(1, "pairs before them that do not count", low=0)
+    gate: float = option(0.15, "throw a pair away during which the rate of matrix products moved by more "
+                               "than this share", low=0.01, high=100)
+    spare: int = option(14, "how many pairs may be thrown away before giving up", low=0)
+    seed: int = option(0, "fixes weights, queries and lengths", low=0)
+
+
+def timed(run):
+    """Seconds that run() takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def products(size, count):
+    """GFLOP/s of `count` float32 products of two square matrices, each timed alone."""
+    a, b, out = (torch.ones(size, size) for _ in range(3))
+    torch.mm(a, b, out=out)
+    return [2 * size**3 / timed(lambda: torch.mm(a, b, out=out)) / 1e9 for _ in range(count)]
+
+
+def rate():
+    """How fast the machine is now: GFLOP/s, the median of some products."""
+    return statistics.median(products(SIZE, SAMPLES))
+
+
+def peak():
+    """The fastest float32 product that was seen: GFLOP/s, of several sizes."""
+    return max(max(products(size, 5)) for size in PEAK_SIZES)
+
+
+def moved(rates):
+    """By which share the lowest of these rates is below the highest."""
+    return 1 - min(rates) / max(rates)
+
+
+def one_pair(ours, theirs, turned):
+    """Seconds of ours, seconds of theirs, by which share the machine's rate moved meanwhile."""
+    rates, seconds = [rate()], {}
+    for run in (theirs, ours) if turned else (ours, theirs):
+        seconds[run] = timed(run)
+        rates.append(rate())
+    return seconds[ours], seconds[theirs], moved(rates)
+
+
+def compare(ours, theirs, config):
+    """Both timed in turn, a dict of what came out.
+
+    ours, theirs   functions without arguments, each of the same work
+    config         a PairedConfig
+    Raises         UserError if more than --spare pairs were thrown away
+    """
+    good, thrown = [], 0
+    for _ in range(config.warm_up):
+        ours()
+        theirs()
+    while len(good) < config.pairs:
+        *seconds, change = one_pair(ours, theirs, turned=(len(good) + thrown) % 2)
+        if change <= config.gate:
+            good.append(seconds)
+        else:
+            thrown += 1
+        if thrown > config.spare:
+            raise UserError(f"the machine is too noisy: in {thrown} of {len(good) + thrown} pairs its rate "
+                            f"moved by more than {config.gate:.0%}; try when it is idle, or raise --gate")
+    return {"ours_seconds": spread([mine for mine, _ in good]),
+            "theirs_seconds": spread([other for _, other in good]),
+            "times_faster": spread([other / mine for mine, other in good]),
+            "pairs": len(good), "thrown_away": thrown, "gate": config.gate}
+
+
+def spread(numbers):
+    """Median, smallest, largest: rounded to four digits, a dict."""
+    found = {"median": statistics.median(numbers), "min": min(numbers), "max": max(numbers)}
+    return {name: short(x) for name, x in found.items()}
+
+
+def short(x):
+    """A number with four digits that count."""
+    return float(f"{x:.4g}")
+
+
+def agree(checks, tolerance):
+    """The largest difference of each quantity, a dict, if the two sides computed the same.
+
+    checks   name -> (ours, theirs, tensors), compared relative to the largest of theirs
+    Raises   UserError naming the first quantity that differs by more than `tolerance`: then the
+             times would be of two different things
+    """
+    found = {}
+    for name, (ours, theirs) in checks.items():
+        if ours.shape != theirs.shape:
+            raise UserError(f"{name}: shape {tuple(ours.shape)} of ours, {tuple(theirs.shape)} of theirs; "
+                            "the two do not compute the same, so nothing was timed")
+        found[name] = ((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-30)).item()
+        if not found[name] <= tolerance:
+            raise UserError(f"{name}: ours and theirs differ by {found[name]:.1e} of the largest number; "
+                            "the two do not compute the same, so nothing was timed")
+    return {name: short(x) for name, x in found.items()}
+
+
+def say(benchmark, **found):
+    """One line of JSON: what was measured, and on what."""
+    about = {"benchmark": benchmark, "torch": torch.__version__, "threads": torch.get_num_threads()}
+    print(json.dumps(about | found))
