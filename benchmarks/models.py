@@ -113,6 +113,8 @@ class EndsAfter:
 
     def __call__(self, tokens, scores):
         due = self.lengths == tokens.shape[1] - self.query + 1
-        scores = scores.masked_fill(due[:, None], -torch.inf)
-        scores[:, self.end] = torch.where(due, 0.0, -torch.inf)
+        scores[:, self.end] = -torch.inf
+        if due.any():
+            scores[due] = -torch.inf
+            scores[due, self.end] = 0.0
         return scores
