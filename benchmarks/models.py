@@ -9,7 +9,7 @@ from unittest import mock
 
 import torch
 
-from benchmarks.trl_agreement import our_weights
+from benchmarks.trl_agreement import NAMES, our_weights
 from minippo import generation
 from minippo.run.errors import UserError
 from minippo.tokens import PAD
@@ -65,6 +65,26 @@ def decoder(theirs, ours):
     lm = Decoder(ours)
     lm.load_state_dict(our_weights(theirs))
     return lm.eval()
+
+
+def as_gpt2(lm, temperature=1.0):
+    """transformers' GPT-2 with the weights of our Decoder; the temperature, which TRL does not know, is in
+    its last layer norm: states, and so logits, are divided by it."""
+    import transformers
+    theirs = transformers.GPT2LMHeadModel(gpt2_config(lm.config)).eval()
+    ours, found = lm.state_dict(), {}
+    for kind in ("weight", "bias"):
+        found[f"ln_f.{kind}"] = ours[f"norm.{kind}"] / temperature
+        for i in range(lm.config.layers):
+            def layer(name):   # a Linear keeps (out, in), Conv1D (in, out)
+                x = ours[f"blocks.{i}.{name}.{kind}"]
+                return x.mT if x.dim() == 2 else x
+            found |= {f"h.{i}.{their}.{kind}": layer(name) for name, their in NAMES.items()}
+            parts = [layer(f"attention.{name}") for name in ("query", "key_value")]
+            found[f"h.{i}.attn.c_attn.{kind}"] = torch.cat(parts, dim=-1)
+    found |= {"wte.weight": ours["embedding.weight"], "wpe.weight": ours["positions.weight"]}
+    theirs.transformer.load_state_dict(found)
+    return theirs
 
 
 def queries(count, length, vocabulary, seed=0):

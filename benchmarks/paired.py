@@ -1,8 +1,8 @@
 """Two programs timed in turn, on a machine that may be noisy.
 
 A pair is both once, one after the other; every second pair in the opposite order. Before, between and
-after, a matrix product of fixed size is timed. A pair during which its rate moved by more than --gate is
-thrown away and repeated: then something else was using the machine. What is reported is the ratio within
+after, a matrix product of fixed size is timed. A pair during which its rate was lower than the fastest seen
+so far by more than --gate is thrown away and repeated: then something else was using the machine. What is reported is the ratio within
 a pair, its median, smallest and largest value: what slows both down does not change it.
 """
 
@@ -27,8 +27,8 @@ class PairedConfig:
     GROUP = "how it is timed"
     pairs: int = option(7, "pairs that count; the median of them is reported", low=ENOUGH)
     warm_up: int = option(1, "pairs before them that do not count", low=0)
-    gate: float = option(0.15, "throw a pair away during which the rate of matrix products moved by more "
-                               "than this share", low=0.01, high=100)
+    gate: float = option(0.15, "throw a pair away during which the rate of matrix products was lower than the "
+                               "fastest so far by more than this share", low=0.01, high=100)
     spare: int = option(14, "how many pairs may be thrown away before giving up", low=0)
     seed: int = option(0, "fixes weights, queries and lengths", low=0)
 
@@ -63,12 +63,12 @@ def moved(rates):
 
 
 def one_pair(ours, theirs, turned):
-    """Seconds of ours, seconds of theirs, by which share the machine's rate moved meanwhile."""
+    """Seconds of ours, seconds of theirs, and the machine's rates before, between and after."""
     rates, seconds = [rate()], {}
     for run in (theirs, ours) if turned else (ours, theirs):
         seconds[run] = timed(run)
         rates.append(rate())
-    return seconds[ours], seconds[theirs], moved(rates)
+    return seconds[ours], seconds[theirs], rates
 
 
 def compare(ours, theirs, config):
@@ -78,19 +78,20 @@ def compare(ours, theirs, config):
     config         a PairedConfig
     Raises         UserError if more than --spare pairs were thrown away
     """
-    good, thrown = [], 0
+    good, thrown, fastest = [], 0, 0.0
     for _ in range(config.warm_up):
         ours()
         theirs()
     while len(good) < config.pairs:
-        *seconds, change = one_pair(ours, theirs, turned=(len(good) + thrown) % 2)
-        if change <= config.gate:
+        *seconds, rates = one_pair(ours, theirs, turned=(len(good) + thrown) % 2)
+        fastest = max(fastest, *rates)
+        if moved([fastest, *rates]) <= config.gate:
             good.append(seconds)
         else:
             thrown += 1
         if thrown > config.spare:
             raise UserError(f"the machine is too noisy: in {thrown} of {len(good) + thrown} pairs its rate "
-                            f"moved by more than {config.gate:.0%}; try when it is idle, or raise --gate")
+                            f"fell by more than {config.gate:.0%}; try when it is idle, or raise --gate")
     return {"ours_seconds": spread([mine for mine, _ in good]),
             "theirs_seconds": spread([other for _, other in good]),
             "times_faster": spread([other / mine for mine, other in good]),

@@ -15,14 +15,19 @@ from minippo.policy import ActorCritic
 from minippo.tokens import pad_right
 
 
-def trainer(policy, reference, vocabulary, batch, minibatch, epochs, lr, **settings):
-    """A PPOTrainer on the CPU with a fixed KL coefficient, and Adam with our eps."""
+def trainer(policy, reference, vocabulary, batch, minibatch, epochs, lr, schedule=None, **settings):
+    """A PPOTrainer on the CPU with a fixed KL coefficient, and Adam with our eps.
+
+    schedule   Adam -> a learning rate scheduler
+    settings   more of TRL's PPOConfig
+    """
     warnings.simplefilter("ignore")   # TRL announces its own end
     transformers.logging.set_verbosity_error()
     optimizer = torch.optim.Adam(policy.parameters(), lr, eps=EPS)
-    config = PPOConfig(batch_size=batch, mini_batch_size=minibatch, ppo_epochs=epochs, init_kl_coef=0.2,
-                       adap_kl_ctrl=False, accelerator_kwargs={"cpu": True})
-    return PPOTrainer(config, policy, reference, their_tokenizer(vocabulary), optimizer=optimizer, **settings)
+    config = PPOConfig(batch_size=batch, mini_batch_size=minibatch, ppo_epochs=epochs, adap_kl_ctrl=False,
+                       accelerator_kwargs={"cpu": True}, **settings)
+    return PPOTrainer(config, policy, reference, their_tokenizer(vocabulary), optimizer=optimizer,
+                      lr_scheduler=schedule and schedule(optimizer))
 
 
 def with_value_head(gpt2):
@@ -53,27 +58,36 @@ class Classic:
         """Sample and learn, what TRL logs of it, a dict of tensors."""
         longest, processor = int(self.lengths.max()), models.EndsAfter(self.lengths, self.query.shape[1])
         queries = list(self.query)
-        responses = self.trainer.generate(
-            queries, batch_size=len(queries), return_prompt=False, do_sample=True, top_k=0, top_p=1.0,
-            temperature=1.0, max_new_tokens=longest, pad_token_id=models.END, eos_token_id=models.END,
-            logits_processor=transformers.LogitsProcessorList([processor]))
+        responses = sample(self.trainer, queries, longest,
+                           logits_processor=transformers.LogitsProcessorList([processor]))
         self.response = pad_right(responses)
         scores = models.even_share(self.query, self.response)
         seen = self.trainer.step(queries, responses, list(scores))
         return {"score": seen["ppo/mean_scores"], "KL": seen["objective/kl"],
                 "value loss": seen["ppo/loss/value"]}
 
-    @torch.no_grad()
     def judge(self, response):
         """What `step` computes of responses (B, R) of equal length first, a dict of tensors."""
-        parts, queries = list(response), list(self.query)
-        inputs = self.trainer.prepare_model_inputs(queries, parts)
-        (logprobs, _, values, mask), (reference, *_) = (
-            self.trainer.batched_forward_pass(model, queries, parts, inputs)
-            for model in (self.trainer.model, self.trainer.ref_model))
-        mask = mask.bool()
-        return {"log-probs": logprobs[mask], "log-probs of the reference": reference[mask],
-                "values": values[mask]}
+        return judged(self.trainer, list(self.query), list(response))
+
+
+def sample(trainer, queries, length, **how):
+    """Responses to queries, both lists of rows of tokens: the whole batch at once, no top-k."""
+    return trainer.generate(
+        queries, batch_size=len(queries), return_prompt=False, do_sample=True, top_k=0, top_p=1.0,
+        temperature=1.0, max_new_tokens=length, pad_token_id=models.END, eos_token_id=models.END, **how)
+
+
+@torch.no_grad()
+def judged(trainer, queries, responses):
+    """What `step` computes of responses first: log-probs of policy and reference, values, of real tokens."""
+    inputs = trainer.prepare_model_inputs(queries, responses)
+    (logprobs, _, values, mask), (reference, *_) = (
+        trainer.batched_forward_pass(model, queries, responses, inputs)
+        for model in (trainer.model, trainer.ref_model))
+    mask = mask.bool()
+    return {"log-probs": logprobs[mask], "values": values[mask],
+            "log-probs of the reference": reference[mask]}
 
 
 def actor(theirs, shape):
