@@ -9,7 +9,7 @@ trl-0.11.4   PPOTrainer: `generate` with the whole batch at once, then `step`. V
 trl-1.12.0   trl.experimental.ppo: one call of `train()` that is one iteration long; what it does before and
              after its loop is timed, too (next to nothing: models and optimizer are set up elsewhere).
              A separate critic on both sides. Its old log-probs are those of sampling, so where an end is
-             forced they are 0: that changes what it learns, not how long it takes.
+             forced ("varied") they are 0: that changes what it learns, not how long it takes.
 """
 
 from dataclasses import dataclass
@@ -89,6 +89,7 @@ def steps_of(ours, theirs, untouched):
     untouched   theirs once more, which does not learn
     """
     seen = theirs.iteration()   # what TRL logs
+    ours.query = untouched.query = theirs.query   # TRL 1.12.0 shuffles them
     seen |= untouched.judge(theirs.response)
     found = ours.learn_from(theirs.response)
     start, mine = weights(untouched), parameters_to_vector(trained(ours.policy)).detach()

@@ -1,9 +1,14 @@
 """Two programs timed in turn, on a machine that may be noisy.
 
-A pair is both once, one after the other; every second pair in the opposite order. Before, between and
-after, a matrix product of fixed size is timed. A pair during which its rate was lower than the fastest seen
-so far by more than --gate is thrown away and repeated: then something else was using the machine. What is reported is the ratio within
-a pair, its median, smallest and largest value: what slows both down does not change it.
+A pair is both once, one after the other; every second pair in the opposite order. Before, between and after,
+the machine is looked at in two ways, and a pair is thrown away and repeated if either speaks of company:
+
+* a matrix product of fixed size is slower than the fastest seen so far by more than --gate;
+* a small operation takes more than CROWDED times as long on all threads as on one. That finds what the first
+  cannot, a core that somebody else uses all the time: threads then wait for each other in every small
+  operation, some milliseconds each, and the ratio tells who has more of them, not who is faster.
+
+What is reported is the ratio within a pair, its median, smallest and largest value.
 """
 
 import json
@@ -19,6 +24,8 @@ from minippo.run.flags import option
 SIZE = 1024        # of the product that measures the machine: 2 SIZE^3 operations, some 10 ms on two cores
 SAMPLES = 9
 PEAK_SIZES = (1024, 2048, 3072)
+SMALL = 200_000    # numbers in the small operation: it takes some 0.1 ms on one thread, and uses them all
+CROWDED = 2.0      # a machine of our own is below 1
 ENOUGH = 5         # pairs without which there is no result
 
 
@@ -27,8 +34,10 @@ class PairedConfig:
     GROUP = "how it is timed"
     pairs: int = option(7, "pairs that count; the median of them is reported", low=ENOUGH)
     warm_up: int = option(1, "pairs before them that do not count", low=0)
-    gate: float = option(0.15, "throw a pair away during which the rate of matrix products was lower than the "
+    gate: float = option(0.15, "throw a pair away during which the rate of matrix products was below the "
                                "fastest so far by more than this share", low=0.01, high=100)
+    crowded: float = option(CROWDED, "and one during which a small operation took so many times as long on "
+                                     "all threads as on one", low=0.1, high=1e6)
     spare: int = option(14, "how many pairs may be thrown away before giving up", low=0)
     seed: int = option(0, "fixes weights, queries and lengths", low=0)
 
@@ -52,6 +61,22 @@ def rate():
     return statistics.median(products(SIZE, SAMPLES))
 
 
+def crowding():
+    """How long a small operation takes on all threads, as a multiple of its time on one; medians."""
+    x, threads, seconds = torch.ones(SMALL), torch.get_num_threads(), {}
+    for count in {1, threads}:
+        torch.set_num_threads(count)
+        x + 1   # wakes the threads
+        seconds[count] = statistics.median(timed(lambda: x + 1) for _ in range(2 * SAMPLES))
+    torch.set_num_threads(threads)
+    return seconds[threads] / seconds[1]
+
+
+def look():
+    """The machine now: rate of matrix products (GFLOP/s), crowding."""
+    return rate(), crowding()
+
+
 def peak():
     """The fastest float32 product that was seen: GFLOP/s, of several sizes."""
     return max(max(products(size, 5)) for size in PEAK_SIZES)
@@ -63,12 +88,12 @@ def moved(rates):
 
 
 def one_pair(ours, theirs, turned):
-    """Seconds of ours, seconds of theirs, and the machine's rates before, between and after."""
-    rates, seconds = [rate()], {}
+    """Seconds of ours, seconds of theirs, and how the machine looked before, between and after."""
+    looks, seconds = [look()], {}
     for run in (theirs, ours) if turned else (ours, theirs):
         seconds[run] = timed(run)
-        rates.append(rate())
-    return seconds[ours], seconds[theirs], rates
+        looks.append(look())
+    return seconds[ours], seconds[theirs], looks
 
 
 def compare(ours, theirs, config):
@@ -83,19 +108,22 @@ def compare(ours, theirs, config):
         ours()
         theirs()
     while len(good) < config.pairs:
-        *seconds, rates = one_pair(ours, theirs, turned=(len(good) + thrown) % 2)
+        *seconds, looks = one_pair(ours, theirs, turned=(len(good) + thrown) % 2)
+        rates, crowds = zip(*looks)
         fastest = max(fastest, *rates)
-        if moved([fastest, *rates]) <= config.gate:
+        if moved([fastest, *rates]) <= config.gate and max(crowds) <= config.crowded:
             good.append(seconds)
         else:
             thrown += 1
         if thrown > config.spare:
-            raise UserError(f"the machine is too noisy: in {thrown} of {len(good) + thrown} pairs its rate "
-                            f"fell by more than {config.gate:.0%}; try when it is idle, or raise --gate")
+            raise UserError(f"the machine is too noisy: {thrown} of {len(good) + thrown} pairs were thrown "
+                            f"away (last: {moved([fastest, *rates]):.0%} slower than its fastest, crowding "
+                            f"{max(crowds):.1f}); try when nothing else runs on it")
     return {"ours_seconds": spread([mine for mine, _ in good]),
             "theirs_seconds": spread([other for _, other in good]),
             "times_faster": spread([other / mine for mine, other in good]),
-            "pairs": len(good), "thrown_away": thrown, "gate": config.gate}
+            "pairs": len(good), "thrown_away": thrown, "gate": config.gate,
+            "crowded": config.crowded}
 
 
 def spread(numbers):

@@ -3,7 +3,8 @@
 Both start from the same pretrained model, with the same reward model, prompts, settings (the defaults of
 finetune_ppo.py) and learning rate, and take turns: an iteration of one, an iteration of the other, the second
 one first in every second iteration. Only sampling, scoring and learning are timed. Runs cannot be repeated
-pair by pair, so nothing is thrown away; how much the rate of matrix products moved is in the result.
+pair by pair, so nothing is thrown away. How often the machine was crowded between iterations (paired.py)
+is in the result: above 0 it is worth nothing.
 
 What differs: TRL knows no temperature, so it is put into its last layer norm, which divides logits and
 what the value head reads (both value heads begin at 0). TRL limits the gradient's norm in its first
@@ -20,7 +21,7 @@ import torch
 
 import finetune_ppo
 from benchmarks import models
-from benchmarks.paired import agree, moved, rate, say, short, spread, timed
+from benchmarks.paired import CROWDED, agree, look, say, short, spread, timed
 from benchmarks.stage3_sides import Ours, Theirs, rows_of
 from minippo import data
 from minippo.corpora.read import read
@@ -66,11 +67,12 @@ def main(config):
     sides = {"ours": Ours(lm, reward_model, stage), "theirs": theirs}
     same = agree(checks(sides, prompts.sample(32, torch.Generator().manual_seed(stage.seed))), TOLERANCE)
     lm.bf16 = config.bf16
-    records, rates = race(sides, prompts, config)
+    records, looks = race(sides, prompts, config)
     judge = judged(sides, fresh, reward_model, parts, tokenizer, stage)
     say("stage3", peer="trl 0.11.4", precision="bf16" if config.bf16 else "fp32",
         iterations=config.iterations, **summary(records), final=judge, agreement=same,
-        matmul_gflops=spread(rates), rate_moved=short(moved(rates)))
+        matmul_gflops=spread([rate for rate, _ in looks]), looks=len(looks),
+        crowded=sum(crowd > CROWDED for _, crowd in looks))
 
 
 def held_out(parts, tokenizer, stage, lm):
@@ -94,21 +96,21 @@ def checks(sides, query):
 
 
 def race(sides, prompts, config):
-    """Records (a dict per iteration) and rates of matrix products between the iterations, GFLOP/s."""
-    generator, records, rates = torch.Generator().manual_seed(config.seed), [], [rate()]
+    """Records (a dict per iteration), and how the machine looked before and between the iterations."""
+    generator, records, looks = torch.Generator().manual_seed(config.seed), [], [look()]
     for i in range(config.iterations):
         query = prompts.sample(config.rollout_size, generator)
         record = {"iteration": i}
         for name in ("theirs", "ours") if i % 2 else ("ours", "theirs"):
             seconds = timed(lambda: sides[name].iteration(query))
             record[name] = {"seconds": seconds} | sides[name].seen
-            rates.append(rate())
+            looks.append(look())
         records.append(record)
         print(json.dumps(record), file=sys.stderr)
         if config.log:
             with open(config.log, "a" if i else "w", encoding="utf-8") as file:
                 print(json.dumps(record), file=file)
-    return records, rates
+    return records, looks
 
 
 def reached(records, name, level):
