@@ -20,10 +20,13 @@ from torch.nn.utils import parameters_to_vector
 from benchmarks import models
 from benchmarks.ours import Ours
 from benchmarks.paired import PairedConfig, agree, compare, peak, say, short
+from minippo.policy import ActorCritic
+from minippo.reward import RewardModel
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.run.flags import option
 from minippo.tokens import PAD
+from minippo.transformer import build as build_lm
 
 TOLERANCE = 2e-3   # of the largest number: Adam divides small gradients, and their rounding, by their size
 
@@ -47,15 +50,19 @@ class Config(PairedConfig):
 
 def main(config):
     models.need("trl", models.RELEASES[config.peer])
-    sides = build(config)
-    ours, theirs = sides(checked=True)
-    same = agree(steps_of(ours, theirs, untouched=sides(checked=True)[1]), TOLERANCE)
-    ours, theirs = sides(checked=False)
+    same = agreement(config)
+    ours, theirs = build(config)(checked=False)
     ours.policy.lm.bf16 = config.bf16
     result = compare(ours.iteration, theirs.iteration, config)
     check_lengths(ours, theirs)
     say("iteration", peer=config.peer, lengths=config.lengths, precision="bf16" if config.bf16 else "fp32",
         **result, tokens=int(ours.lengths.sum()), agreement=same, peak_gflops=short(peak()))
+
+
+def agreement(config):
+    """The largest difference of each quantity in one step, a dict; UserError if they differ."""
+    sides = build(config)
+    return agree(steps_of(*sides(checked=True), untouched=sides(checked=True)[1]), TOLERANCE)
 
 
 def build(config):
@@ -64,23 +71,42 @@ def build(config):
     checked   one epoch of one minibatch, a policy that has left its reference, and no end before the last
               token: for the check that both compute the same
     """
+    theirs_of = theirs_alone(config)
+
+    def sides(checked):
+        theirs = theirs_of(checked)
+        policy, reference = theirs.as_ours()
+        return Ours(policy, reference, *work(config, checked)), theirs
+    return sides
+
+
+def work(config, checked=False):
+    """Queries, lengths, epochs, minibatches and learning rate."""
+    kind = "fixed" if checked else config.lengths
+    query = models.queries(config.batch, config.query, models.config(config.shape).vocab_size, config.seed)
+    lengths = models.response_lengths(kind, config.batch, config.response, config.seed)
+    return query, lengths, *((1, 1, 1e-3) if checked else (config.epochs, config.minibatches, config.lr))
+
+
+def theirs_alone(config):
+    """A function (checked) -> their side; TRL is imported here."""
     if config.peer == "trl-0.11.4":
         from benchmarks.trl_classic import Classic as Theirs
     else:
         from benchmarks.trl_latest import Latest as Theirs
+    return lambda checked=False: Theirs(models.config(config.shape), *work(config, checked), config.seed,
+                                        moved=checked)
 
-    def sides(checked):
-        seed = config.seed
+
+def ours_alone(config):
+    """A function -> our side with weights of its own: no peer is needed, and none imported."""
+    def make():
         shape = models.config(config.shape)
-        query = models.queries(config.batch, config.query, shape.vocab_size, seed)
-        kind = "fixed" if checked else config.lengths
-        lengths = models.response_lengths(kind, config.batch, config.response, seed)
-        epochs, minibatches = (1, 1) if checked else (config.epochs, config.minibatches)
-        lr = 1e-3 if checked else config.lr
-        theirs = Theirs(shape, query, lengths, epochs, minibatches, lr, seed, moved=checked)
-        policy, reference = theirs.as_ours()
-        return Ours(policy, reference, query, lengths, epochs, minibatches, lr), theirs
-    return sides
+        torch.manual_seed(config.seed)
+        critic = RewardModel(build_lm(shape)) if config.peer == "trl-1.12.0" else None
+        policy = ActorCritic(build_lm(shape), critic).eval()
+        return Ours(policy, policy.reference(), *work(config))
+    return make
 
 
 def steps_of(ours, theirs, untouched):

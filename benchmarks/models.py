@@ -9,7 +9,6 @@ from unittest import mock
 
 import torch
 
-from benchmarks.trl_agreement import NAMES, our_weights
 from minippo import generation
 from minippo.run.errors import UserError
 from minippo.tokens import PAD
@@ -62,6 +61,7 @@ def gpt2(ours, seed=0):
 
 def decoder(theirs, ours):
     """Our Decoder with the weights of a GPT-2 (anything that has it as `transformer`)."""
+    from benchmarks.trl_agreement import our_weights  # imports TRL, which our side alone does not need
     lm = Decoder(ours)
     lm.load_state_dict(our_weights(theirs))
     return lm.eval()
@@ -71,6 +71,8 @@ def as_gpt2(lm, temperature=1.0):
     """transformers' GPT-2 with the weights of our Decoder; the temperature, which TRL does not know, is in
     its last layer norm: states, and so logits, are divided by it."""
     import transformers
+
+    from benchmarks.trl_agreement import NAMES
     theirs = transformers.GPT2LMHeadModel(gpt2_config(lm.config)).eval()
     ours, found = lm.state_dict(), {}
     for kind in ("weight", "bias"):
