@@ -114,12 +114,12 @@ def ends_after(lengths, end=END):
     no end token before it is due, and then nothing else. Rows may leave the batch once they have ended."""
     real, rows, t = generation.sample, torch.arange(len(lengths)), 0
 
-    def sample(logits, generator=None):
+    def sample(logits, *draws):
         nonlocal rows, t
         if len(logits) < len(rows):
             rows = rows[lengths[rows] > t]
         logits[:, end] = -torch.inf
-        token = real(logits, generator)
+        token = real(logits, *draws)
         t += 1
         return token.masked_fill(lengths[rows] == t, end)
 

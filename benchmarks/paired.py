@@ -87,43 +87,55 @@ def moved(rates):
     return 1 - min(rates) / max(rates)
 
 
-def one_pair(ours, theirs, turned):
-    """Seconds of ours, seconds of theirs, and how the machine looked before, between and after."""
-    looks, seconds = [look()], {}
-    for run in (theirs, ours) if turned else (ours, theirs):
-        seconds[run] = timed(run)
+def one_round(runs, turned):
+    """Seconds of each run and what it returned; how the machine looked before, between and after."""
+    looks, found = [look()], {}
+    for i in sorted(range(len(runs)), reverse=turned):
+        start = time.perf_counter()
+        result = runs[i]()
+        found[i] = time.perf_counter() - start, result
         looks.append(look())
-    return seconds[ours], seconds[theirs], looks
+    return [found[i] for i in range(len(runs))], looks
 
 
-def compare(ours, theirs, config):
-    """Both timed in turn, a dict of what came out.
+def rounds(runs, config):
+    """The runs in turn, again and again, until --pairs rounds were undisturbed.
 
-    ours, theirs   functions without arguments, each of the same work
-    config         a PairedConfig
-    Raises         UserError if more than --spare pairs were thrown away
+    runs      functions without arguments
+    Returns   a list of rounds: of each run (seconds, what it returned); how many were thrown away
+    Raises    UserError if these are more than --spare
     """
     good, thrown, fastest = [], 0, 0.0
     for _ in range(config.warm_up):
-        ours()
-        theirs()
+        for run in runs:
+            run()
     while len(good) < config.pairs:
-        *seconds, looks = one_pair(ours, theirs, turned=(len(good) + thrown) % 2)
+        found, looks = one_round(runs, turned=bool((len(good) + thrown) % 2))
         rates, crowds = zip(*looks)
         fastest = max(fastest, *rates)
         if moved([fastest, *rates]) <= config.gate and max(crowds) <= config.crowded:
-            good.append(seconds)
+            good.append(found)
         else:
             thrown += 1
         if thrown > config.spare:
-            raise UserError(f"the machine is too noisy: {thrown} of {len(good) + thrown} pairs were thrown "
+            raise UserError(f"the machine is too noisy: {thrown} of {len(good) + thrown} rounds were thrown "
                             f"away (last: {moved([fastest, *rates]):.0%} slower than its fastest, crowding "
                             f"{max(crowds):.1f}); try when nothing else runs on it")
-    return {"ours_seconds": spread([mine for mine, _ in good]),
-            "theirs_seconds": spread([other for _, other in good]),
-            "times_faster": spread([other / mine for mine, other in good]),
-            "pairs": len(good), "thrown_away": thrown, "gate": config.gate,
-            "crowded": config.crowded}
+    return good, thrown
+
+
+def compare(ours, theirs, config):
+    """Two functions of the same work timed in turn: a dict of what came out."""
+    good, thrown = rounds([ours, theirs], config)
+    pairs = [[seconds for seconds, _ in pair] for pair in good]
+    return {"ours_seconds": spread([mine for mine, _ in pairs]),
+            "theirs_seconds": spread([other for _, other in pairs]),
+            "times_faster": spread([other / mine for mine, other in pairs])} | gates(config, thrown)
+
+
+def gates(config, thrown):
+    """How many rounds counted and did not, and what decided it."""
+    return {"pairs": config.pairs, "thrown_away": thrown, "gate": config.gate, "crowded": config.crowded}
 
 
 def spread(numbers):
