@@ -1,9 +1,11 @@
 """TRL 1.12.0's side: trl.experimental.ppo, whose `train()` samples and learns, with a critic of its own."""
 
 import copy
+import io
 import os
 import tempfile
 import warnings
+from contextlib import redirect_stdout
 from types import SimpleNamespace
 
 import torch
@@ -77,7 +79,8 @@ class Latest:
 
     def iteration(self):
         """Sample and learn, what TRL logs of it, a dict."""
-        self.trainer.train()
+        with redirect_stdout(io.StringIO()):   # it says that it trains, and our output is one line
+            self.trainer.train()
         return {"score": self.seen["objective/scores"], "KL": self.seen["objective/kl"],
                 "value loss": self.seen["loss/value_avg"]}
 
