@@ -81,13 +81,14 @@ def our_weights(gpt2):
     ours = {"embedding.weight": theirs["wte.weight"], "positions.weight": theirs["wpe.weight"]}
     for kind in ("weight", "bias"):
         ours[f"norm.{kind}"] = theirs[f"ln_f.{kind}"]
-        for i in range(LAYERS):
+        for i in range(gpt2.config.n_layer):
             def layer(name):   # Conv1D keeps (in, out), a Linear (out, in)
                 x = theirs[f"h.{i}.{name}.{kind}"]
                 return x.mT if x.dim() == 2 else x
             for name, their_name in NAMES.items():
                 ours[f"blocks.{i}.{name}.{kind}"] = layer(their_name)
-            query, key_value = layer("attn.c_attn").split([WIDTH, 2 * WIDTH])
+            width = gpt2.config.n_embd
+            query, key_value = layer("attn.c_attn").split([width, 2 * width])
             ours[f"blocks.{i}.attention.query.{kind}"] = query
             ours[f"blocks.{i}.attention.key_value.{kind}"] = key_value
     return ours
@@ -121,9 +122,9 @@ def moved(model, seed):
     return model
 
 
-def their_tokenizer():
+def their_tokenizer(vocabulary=VOCABULARY):
     """Words "0" to "49"; padded on the right with the end token, as GPT-2's usually is."""
-    words = Tokenizer(models.WordLevel({str(i): i for i in range(VOCABULARY)}, unk_token="0"))
+    words = Tokenizer(models.WordLevel({str(i): i for i in range(vocabulary)}, unk_token="0"))
     return transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="0",
                                                 eos_token="0", padding_side="right")
 
