@@ -1,0 +1,100 @@
+"""Where the time of a step goes, stage by stage: the share of each kind of work, as torch's profiler sees it.
+
+Pretraining and the reward model: steps on groups of 32 movie sentences; PPO: one iteration of 256 responses.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from minippo.corpora.read import read
+from minippo.data import Comparisons, Prompts, batches, encode, random_cut, split, tensors
+from minippo.memory import PPOMemory
+from minippo.policy import ActorCritic
+from minippo.ppo import PPOConfig, collect, update
+from minippo.reward import RewardModel, preference_loss
+from minippo.run import checkpoint
+from minippo.run.devices import keep_freed_memory
+from minippo.run.exits import launch
+from minippo.run.flags import option
+from minippo.training import cross_entropy, linear_decay, step
+
+KINDS = {   # the first kind that holds the start of an operation's name
+    "matrix products": ("aten::mm", "aten::addmm"),
+    "attention": ("aten::bmm", "aten::_softmax", "aten::masked_fill"),
+    "log-softmax, entropy, sampling": ("aten::_log_softmax", "aten::exp", "aten::cumsum", "aten::div",
+                                       "aten::nll_loss", "aten::gather", "aten::searchsorted"),
+    "GELU and layer norm": ("aten::gelu", "aten::native_layer_norm"),
+    "dropout": ("aten::bernoulli", "aten::native_dropout"),
+    "optimizer, clipping": ("aten::_fused_adam", "aten::linalg_vector_norm", "aten::_foreach"),
+    "packing, copies, zeros": ("aten::index", "aten::copy", "aten::fill", "aten::cat", "aten::clone"),
+}
+
+
+@dataclass
+class Config:
+    pretrained: str = option("runs/pretrain", "folder of the pretrained model")
+    reward: str = option("runs/reward", "folder of the reward model")
+    steps: int = option(10, "steps of stages 1 and 2", low=1)
+
+
+def shares(work):
+    """How `work()` spends its time: {kind: share}, seconds. It runs once before, to warm up."""
+    work()
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        work()
+    spent = dict.fromkeys([*KINDS, "all else, Python included"], 0.0)
+    for event in seen.key_averages():
+        kind = next((kind for kind, names in KINDS.items() if event.key.startswith(names)), [*spent][-1])
+        spent[kind] += event.self_cpu_time_total / 1e6
+    total = sum(spent.values())
+    return {kind: seconds / total for kind, seconds in spent.items()}, total
+
+
+def main(config):
+    keep_freed_memory()
+    lm, reward_model, tokenizer = checkpoint.load_both(config.pretrained, config.reward)
+    rows, generator = split(read("movies")), torch.Generator().manual_seed(0)
+    ppo, policy = PPOConfig(), ActorCritic(lm, temperature=0.8)
+    reference, prompts = policy.reference(), Prompts(rows["prompts"], tokenizer, 2, 8, 100)
+    query = prompts.sample(256, generator)
+    found = {}
+
+    def iteration():
+        draws, memory = torch.Generator().manual_seed(0), PPOMemory()
+        memory.store(collect(policy, reference, reward_model, query, ppo, draws)[0])
+        update(policy, torch.optim.Adam(policy.parameters(), 1e-5, fused=True), memory, ppo, draws)
+
+    found["PPO, an iteration"] = shares(iteration)
+    examples = encode(rows["reward"] + rows["judge"], tokenizer, lm.config.context)
+    plan = batches(examples, 32, 1, generator)[:config.steps]
+    comparisons = Comparisons(rows["reward"], tokenizer, lm.config.context)
+    groups = comparisons.groups(32, 1, generator)[:config.steps]
+    trained = RewardModel(lm).requires_grad_(True).train()
+    optimizer = torch.optim.AdamW(trained.parameters(), 1e-5, fused=True)
+    schedule = linear_decay(optimizer, 1000)
+
+    def pretraining():
+        for batch in plan:
+            query, response = tensors([examples[i] for i in batch], random_cut(8, generator))
+            step(trained, optimizer, schedule, cross_entropy(lm, lm.states(query, response), response))
+
+    def preferences():
+        for picked, chosen, rejected in groups:
+            query, response = tensors([comparisons.examples[i] for i in picked], random_cut(8, generator))
+            states = lm.states(query, response)
+            scores = trained.read(states, response)
+            loss = preference_loss(scores[chosen], scores[rejected])
+            step(trained, optimizer, schedule, loss + 0.5 * cross_entropy(lm, states, response))
+
+    found["pretraining"] = shares(pretraining)
+    found["reward model"] = shares(preferences)
+    print("| | " + " | ".join(found) + " |\n|---" * 1 + "|---" * len(found) + "|")
+    for kind in found["pretraining"][0]:
+        print(f"| {kind} | " + " | ".join(f"{share[kind]:.0%}" for share, _ in found.values()) + " |")
+    print("| seconds | " + " | ".join(f"{total:.2f}" for _, total in found.values()) + " |")
+
+
+if __name__ == "__main__":
+    launch(main, Config, __doc__)
