@@ -52,45 +52,54 @@ def shares(work):
     return {kind: seconds / total for kind, seconds in spent.items()}, total
 
 
+def ppo(lm, reward_model, tokenizer, rows, generator):
+    """A function that does one iteration of PPO."""
+    config, policy = PPOConfig(), ActorCritic(lm, temperature=0.8)
+    reference = policy.reference()
+    prompts = Prompts(rows["prompts"], tokenizer, 2, 8, lm.config.context - config.response_length)
+    query = prompts.sample(256, generator)
+
+    def iteration():
+        draws, memory = torch.Generator().manual_seed(0), PPOMemory()
+        memory.store(collect(policy, reference, reward_model, query, config, draws)[0])
+        update(policy, torch.optim.Adam(policy.parameters(), 1e-5, fused=True), memory, config, draws)
+    return iteration
+
+
+def learning(model, examples, groups, loss_of, generator):
+    """A function that takes a step on each of the groups; loss_of(query, response, group)."""
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-5, fused=True)
+    schedule = linear_decay(optimizer, 1000)
+
+    def steps():
+        for picked, *group in groups:
+            query, response = tensors([examples[i] for i in picked], random_cut(8, generator))
+            step(model, optimizer, schedule, loss_of(query, response, group))
+    return steps
+
+
 def main(config):
     keep_freed_memory()
     lm, reward_model, tokenizer = checkpoint.load_both(config.pretrained, config.reward)
     rows, generator = split(read("movies")), torch.Generator().manual_seed(0)
-    ppo, policy = PPOConfig(), ActorCritic(lm, temperature=0.8)
-    reference, prompts = policy.reference(), Prompts(rows["prompts"], tokenizer, 2, 8, 100)
-    query = prompts.sample(256, generator)
-    found = {}
+    found = {"PPO, an iteration": shares(ppo(lm, reward_model, tokenizer, rows, generator))}
+    trained = RewardModel(lm).train()
 
-    def iteration():
-        draws, memory = torch.Generator().manual_seed(0), PPOMemory()
-        memory.store(collect(policy, reference, reward_model, query, ppo, draws)[0])
-        update(policy, torch.optim.Adam(policy.parameters(), 1e-5, fused=True), memory, ppo, draws)
+    def pretraining(query, response, group):
+        return cross_entropy(lm, lm.states(query, response), response)
 
-    found["PPO, an iteration"] = shares(iteration)
+    def preferences(query, response, group):
+        states, (chosen, rejected) = lm.states(query, response), group
+        scores = trained.read(states, response)
+        return preference_loss(scores[chosen], scores[rejected]) + 0.5 * cross_entropy(lm, states, response)
+
     examples = encode(rows["reward"] + rows["judge"], tokenizer, lm.config.context)
-    plan = batches(examples, 32, 1, generator)[:config.steps]
+    plan = [(batch,) for batch in batches(examples, 32, 1, generator)[:config.steps]]
+    found["pretraining"] = shares(learning(trained, examples, plan, pretraining, generator))
     comparisons = Comparisons(rows["reward"], tokenizer, lm.config.context)
     groups = comparisons.groups(32, 1, generator)[:config.steps]
-    trained = RewardModel(lm).requires_grad_(True).train()
-    optimizer = torch.optim.AdamW(trained.parameters(), 1e-5, fused=True)
-    schedule = linear_decay(optimizer, 1000)
-
-    def pretraining():
-        for batch in plan:
-            query, response = tensors([examples[i] for i in batch], random_cut(8, generator))
-            step(trained, optimizer, schedule, cross_entropy(lm, lm.states(query, response), response))
-
-    def preferences():
-        for picked, chosen, rejected in groups:
-            query, response = tensors([comparisons.examples[i] for i in picked], random_cut(8, generator))
-            states = lm.states(query, response)
-            scores = trained.read(states, response)
-            loss = preference_loss(scores[chosen], scores[rejected])
-            step(trained, optimizer, schedule, loss + 0.5 * cross_entropy(lm, states, response))
-
-    found["pretraining"] = shares(pretraining)
-    found["reward model"] = shares(preferences)
-    print("| | " + " | ".join(found) + " |\n|---" * 1 + "|---" * len(found) + "|")
+    found["reward model"] = shares(learning(trained, comparisons.examples, groups, preferences, generator))
+    print("| | " + " | ".join(found) + " |\n|---" + "|---" * len(found) + "|")
     for kind in found["pretraining"][0]:
         print(f"| {kind} | " + " | ".join(f"{share[kind]:.0%}" for share, _ in found.values()) + " |")
     print("| seconds | " + " | ".join(f"{total:.2f}" for _, total in found.values()) + " |")

@@ -123,7 +123,7 @@ def moved(model, seed):
 
 
 def their_tokenizer(vocabulary=VOCABULARY):
-    """Words "0" to "49"; padded on the right with the end token, as GPT-2's usually is."""
+    """Words "0", "1", ...; padded on the right with the end token, as GPT-2's usually is."""
     words = Tokenizer(models.WordLevel({str(i): i for i in range(vocabulary)}, unk_token="0"))
     return transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="0",
                                                 eos_token="0", padding_side="right")

@@ -73,12 +73,11 @@ class LanguageModel(nn.Module):
         real = tokens != PAD if cache is None else cache.real_so_far(tokens)   # (B, S)
         self.check_length(real)
         mask = causal_mask(real, length)
-        packed = Packed(tokens != PAD)
+        packed, again = Packed(tokens != PAD), self.recompute and torch.is_grad_enabled()
         with self.autocast():
             x = self.embed(packed.pack(tokens), packed.pack(real.cumsum(1)[:, -length:]))
             for i, block in enumerate(self.blocks):
                 inputs = x, packed, mask, cache and cache.layers[i], encoded and encoded[i]
-                again = self.recompute and torch.is_grad_enabled()
                 x = checkpoint(block, *inputs, use_reentrant=False) if again else block(*inputs)
             return packed.unpack(self.norm(x))
 
