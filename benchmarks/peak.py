@@ -12,7 +12,7 @@ n tokens of which r are predicted, in L layers of width D with a vocabulary of V
     n             query + response - 1: the last token of a response predicts nothing
 
 sample: one pass (with a cache each token is computed once). collect: two, of policy and reference. update:
-three times a pass (backward costs two) per epoch. The rate is the fastest product seen in the same run.
+three times a pass (backward costs two) per epoch. The rate is that of the fastest product just after the iteration.
 """
 
 import time
@@ -46,13 +46,12 @@ def main(config):
     flops = {"sample": one, "collect": 2 * one, "update": 3 * config.epochs * one}
     good, thrown = rounds([lambda: (phases(side), peak())], config)
     seconds, peaks = zip(*(found for ((_, found),) in good))
-    fastest = max(peaks)
-    whole = [sum(flops.values()) / sum(each.values()) / fastest / 1e9 for each in seconds]
+    whole = [sum(flops.values()) / sum(each.values()) / rate / 1e9 for each, rate in zip(seconds, peaks)]
     table = {name: {"gflop": short(flops[name] / 1e9), "seconds": spread([each[name] for each in seconds]),
-                    "share": spread([flops[name] / each[name] / fastest / 1e9 for each in seconds])}
+                    "share": spread([flops[name] / each[name] / rate / 1e9 for each, rate in zip(seconds, peaks)])}
              for name in PHASES}
     say("peak", precision="bf16" if config.bf16 else "fp32", lengths=config.lengths, share=spread(whole),
-        gflop=short(sum(flops.values()) / 1e9), phases=table, peak_gflops=short(fastest),
+        gflop=short(sum(flops.values()) / 1e9), phases=table, peak_gflops=spread(peaks),
         **gates(config, thrown))
 
 

@@ -43,7 +43,7 @@ class Packed:
 
     def pack(self, x):
         """(B, T, ...) -> (N, ...)"""
-        return x.flatten(0, 1)[self.places]
+        return x.flatten(0, 1).index_select(0, self.places)
 
     def unpack(self, x):
         """(N, ...) -> (B, T, ...), 0 at PAD"""
