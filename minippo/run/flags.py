@@ -20,6 +20,11 @@ def option(default, help, low=None, high=None, choices=None, group=""):
     return field(default=default, metadata=meta)
 
 
+def words(default, help):
+    """A dataclass field that takes all words without a flag: a tuple of str; default: such a tuple."""
+    return field(default=default, metadata={"help": help, "words": True, "group": ""})
+
+
 @dataclass
 class DeviceConfig:
     """The flags of everything that computes."""
@@ -64,7 +69,10 @@ def parse(config_class, description, arguments=None, prog=None):
     groups = {title: parser.add_argument_group(title) if title else parser for title in ordered}
     for f in sorted(fields(config_class), key=lambda f: ordered.index(titles[f.name])):
         flag, meta = "--" + f.name.replace("_", "-"), f.metadata
-        if type(f.default) is bool:
+        if "words" in meta:
+            flag, kind = f.name, {"nargs": "*", "default": f.default, "metavar": f.name.upper(),
+                                  "help": f"{meta['help']} (default: {' '.join(f.default)})"}
+        elif type(f.default) is bool:
             kind = {"action": "store_true", "help": meta["help"]}
         else:
             kind = {"type": within(type(f.default), meta["low"], meta["high"]), "choices": meta["choices"],
@@ -72,7 +80,8 @@ def parse(config_class, description, arguments=None, prog=None):
                     "help": meta["help"] + (f" (default: {f.default})" if f.default != "" else "")}
         groups[titles[f.name]].add_argument(flag, **kind)
     parser.error = lambda message: sys.exit(complain(f"{message} (see --help)"))
-    return config_class(**vars(parser.parse_args(arguments)))
+    found = vars(parser.parse_args(arguments))
+    return config_class(**{name: tuple(x) if type(x) is list else x for name, x in found.items()})
 
 
 def group_of(config_class, f):

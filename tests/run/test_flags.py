@@ -12,7 +12,7 @@ from minippo.data import DataError
 from minippo.run.commands import COMMANDS, main, tool
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
-from minippo.run.flags import DATA, MODEL, RUN, DeviceConfig, StageConfig, option, parse
+from minippo.run.flags import DATA, MODEL, RUN, DeviceConfig, StageConfig, option, parse, words
 from minippo.training import NonFiniteError
 
 STAGES = [pretrain, train_reward, finetune_ppo]
@@ -41,6 +41,18 @@ def test_flags_set_fields_of_their_types():
     config = given("--count 7 --share 1 --any-number -2.5 --name x --mode slow --flag --seed 5")
     expected = Config(5, count=7, share=1.0, any_number=-2.5, name="x", mode="slow", flag=True)
     assert config == expected and type(config.count) is int and type(config.share) is float
+
+
+@dataclass
+class Folders:
+    runs: tuple = words(("runs/ppo",), "folders of runs")
+    n: int = option(1, "how many")
+
+
+@pytest.mark.parametrize("line, runs, n", [("", ("runs/ppo",), 1), ("a b", ("a", "b"), 1),
+                                           ("a --n 3", ("a",), 3), ("--n 3 a b", ("a", "b"), 3)])
+def test_words_without_a_flag_are_a_tuple(line, runs, n):
+    assert parse(Folders, "A test.", line.split()) == Folders(runs, n)
 
 
 def test_limits_belong_to_the_range():
