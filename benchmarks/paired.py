@@ -3,8 +3,8 @@
 A pair is both once, one after the other; every second pair in the opposite order. Before, between and after,
 the machine is looked at in two ways, and a pair is thrown away and repeated if either speaks of company:
 
-* a matrix product of fixed size is slower at one of these times than at another by more than --gate. A machine
-  that is slower from the first to the last is fair to both sides, and the ratio holds;
+* a matrix product of fixed size is slower at one of these times than at another by more than --gate. A
+  machine that is slower from the first to the last is fair to both sides, and the ratio holds;
 * a small operation takes more than CROWDED times as long on all threads as on one. That finds what the first
   cannot, a core that somebody else uses all the time: threads then wait for each other in every small
   operation, some milliseconds each, and the ratio tells who has more of them, not who is faster.

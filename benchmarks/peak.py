@@ -12,7 +12,7 @@ n tokens of which r are predicted, in L layers of width D with a vocabulary of V
     n             query + response - 1: the last token of a response predicts nothing
 
 sample: one pass (with a cache each token is computed once). collect: two, of policy and reference. update:
-three times a pass (backward costs two) per epoch. The rate is that of the fastest product just after the iteration.
+three times a pass (backward costs two) per epoch. The rate is that of the fastest product just afterwards.
 """
 
 import time
@@ -48,7 +48,8 @@ def main(config):
     seconds, peaks = zip(*(found for ((_, found),) in good))
     whole = [sum(flops.values()) / sum(each.values()) / rate / 1e9 for each, rate in zip(seconds, peaks)]
     table = {name: {"gflop": short(flops[name] / 1e9), "seconds": spread([each[name] for each in seconds]),
-                    "share": spread([flops[name] / each[name] / rate / 1e9 for each, rate in zip(seconds, peaks)])}
+                    "share": spread([flops[name] / each[name] / rate / 1e9
+                                     for each, rate in zip(seconds, peaks)])}
              for name in PHASES}
     say("peak", precision="bf16" if config.bf16 else "fp32", lengths=config.lengths, share=spread(whole),
         gflop=short(sum(flops.values()) / 1e9), phases=table, peak_gflops=spread(peaks),

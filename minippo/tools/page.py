@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing but itself: no network, opens from a file, light and dark, wide and narrow.
+"""One HTML page that needs nothing but itself: no network, opens from a file, light and dark, any width.
 
 Whatever comes from a run (texts, names, numbers) goes through `escaped` or `embedded`: on the page it is
 text, whatever it looks like. As a second guard the page forbids itself to load anything.
@@ -11,7 +11,7 @@ from pathlib import Path
 from minippo.run.errors import UserError
 from minippo.run.files import check_replaceable, write_atomically
 
-ASSETS = Path(__file__).with_name("assets")   # page.css, and a style and a script for the pages that want more
+ASSETS = Path(__file__).with_name("assets")   # page.css for all, NAME.css and NAME.js for one
 
 FRAME = """<!doctype html>
 <html lang="en">

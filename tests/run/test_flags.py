@@ -234,8 +234,8 @@ def test_sigterm_stops_a_script_as_ctrl_c_does_unless_it_is_ignored(before, insi
 # ---------------------------------------------------------------- minippo COMMAND
 
 def test_minippo_alone_lists_the_commands(monkeypatch, capsys):
-    for words in ([], ["--help"], ["-h"]):
-        monkeypatch.setattr("sys.argv", ["minippo", *words])
+    for given in ([], ["--help"], ["-h"]):
+        monkeypatch.setattr("sys.argv", ["minippo", *given])
         main()
         first, *lines = capsys.readouterr().out.splitlines()
         assert first == "usage: minippo COMMAND [flags]; each has its own --help"
