@@ -27,6 +27,7 @@ from minippo import data
 from minippo.corpora.read import read
 from minippo.policy import frozen
 from minippo.run import checkpoint, rows
+from minippo.run.devices import keep_freed_memory
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.run.flags import option
@@ -97,6 +98,7 @@ def checks(sides, query):
 
 def race(sides, prompts, config):
     """Records (a dict per iteration), and how the machine looked before and between the iterations."""
+    keep_freed_memory()   # as every run of ours does; theirs gains by it, too
     generator, records, looks = torch.Generator().manual_seed(config.seed), [], [look()]
     for i in range(config.iterations):
         query = prompts.sample(config.rollout_size, generator)
