@@ -76,12 +76,14 @@ def main(config):
 
 
 def normalize(reward_model, pretrained, prompts, config, run):
-    """Responses of the untouched pretrained model get scores of mean 0 and standard deviation 1."""
+    """Responses of the untouched pretrained model that end get scores of mean 0, standard deviation 1."""
     lm = run.place(pretrained)
     query = prompts.sample(config.normalize_samples, run.generator, run.device)
     response = generate(lm, query, config.response_length, config.temperature, generator=run.generator)
+    ended = (response == lm.end).any(1)
     with torch.no_grad():
         scores = reward_model(query, response)
+    scores = scores[ended] if ended.sum() > 1 else scores   # none was learned for texts that are cut off
     try:
         reward_model.normalize(scores)
     except ValueError as error:

@@ -191,6 +191,23 @@ def test_d16_scores_are_normalized_over_responses_of_the_untouched_pretrained_mo
     assert scores.std(correction=0).item() == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize("ends, counted", [(8, 8), (2, 2), (1, 16), (0, 16)])   # of 16 responses
+def test_d16_only_responses_that_end_are_normalized_over_if_there_are_two(monkeypatch, ends, counted):
+    response = torch.arange(1, 33).view(16, 2)
+    response[:ends, 1] = TOKENIZER.end
+    monkeypatch.setattr(train_reward, "generate", lambda *others, **more: response)
+    reward = RewardModel(language_model()).eval()
+    prompts = data.Prompts(toy(20), TOKENIZER, 1, 4, 32)
+    query, run = torch.ones(16, 1, dtype=torch.long), SimpleNamespace(
+        device=torch.device("cpu"), place=lambda model: model, generator=torch.Generator())
+    monkeypatch.setattr(prompts, "sample", lambda *given: query)
+    config = train_reward.Config(normalize_samples=16, response_length=2)
+    train_reward.normalize(reward, language_model(), prompts, config, run)
+    scores = reward(query, response)[:counted]
+    assert scores.mean().item() == pytest.approx(0, abs=1e-4)
+    assert scores.std(correction=0).item() == pytest.approx(1, abs=1e-4)
+
+
 # ---------------------------------------------------------------- pretrain.py
 
 def test_the_held_out_loss_of_a_uniform_model_is_the_logarithm_of_its_vocabulary():
