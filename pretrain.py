@@ -23,8 +23,8 @@ class Config(StageConfig):
     architecture: str = option("decoder", "decoder: GPT-2's; seq2seq: an encoder reads the prompt",
                                choices=tuple(ARCHITECTURES), group=MODEL)
     vocab_size: int = option(8192, "tokens of the byte-pair encoding", low=257, high=2**20, group=MODEL)
-    width: int = option(384, "size of a hidden state", low=1, group=MODEL)
-    heads: int = option(6, "attention heads; width is a multiple of it", low=1, group=MODEL)
+    width: int = option(320, "size of a hidden state", low=1, group=MODEL)
+    heads: int = option(5, "attention heads; width is a multiple of it", low=1, group=MODEL)
     layers: int = option(2, "transformer blocks; on a CPU few and wide learn fastest", low=1, group=MODEL)
     context: int = option(128, "longest query + response in tokens", low=8, group=MODEL)
     dropout: float = option(0.1, "dropout in stages 1 and 2; PPO runs without", low=0, high=0.9, group=MODEL)
