@@ -25,13 +25,13 @@ SETTINGS = {"data": str, "model": str, "reward": str, "temperature": float, "tar
             "shortest_prompt": int, "longest_prompt": int, "precision": str, "rollout_size": int,
             "separate_critic": bool, "kl_target": float,
             **{f.name: type(f.default) for f in fields(ppo.PPOConfig)}}
-TITLES = {"start": "the first update of training", "finished": "one more update after training"}
+TITLES = {"start": "a first update, as training begins", "finished": "one more update, after training"}
 
 
 @dataclass
 class Config:
     run: tuple = words(("runs/ppo",), "folder of a finished run of stage 3")
-    policy: str = option("both", "start: the first update of training; finished: one more after its last",
+    policy: str = option("both", "start: a first update, as training begins; finished: one more, after it",
                          choices=("both", *TITLES))
     model: str = option("", "folder of the pretrained model, if it is not where the run found it")
     reward: str = option("", "folder of the reward model, if it is not where the run found it")
@@ -51,8 +51,8 @@ def main(config):
     looks, tokenizer, settings = looks_of(config, config.run[0])
     given = {name: shown(x, tokenizer, config.responses, TITLES[name]) for name, x in looks.items()}
     body = (f"<p>One update of PPO on the models of <code>{page.escaped(config.run[0])}</code>, made by the "
-            "functions that train. The prompts are held out; Adam begins anew, at a learning rate of "
-            f"{settings['lr']:g}.</p>\n" '<div id="scope"></div>')
+            f"functions that train. Adam begins anew, at a learning rate of {settings['lr']:g}: a finished run "
+            'keeps neither. The prompts are held out.</p>\n<div id="scope"></div>')
     page.write(config.out, page.page("PPO under the microscope", body, "microscope", looks=given))
     for x in given.values():
         print(f"{x['title']}: {x['size']} responses, {x['tokens']:,} tokens; "
@@ -192,9 +192,9 @@ def shown(found, tokenizer, count, title):
         return {"prompt": text(found.rollout.query[i]), "ended": tokenizer.end in tokens, "numbers": numbers,
                 "tokens": ["⟨end⟩" if t == tokenizer.end else text([t]) for t in tokens],
                 "score": found.scores[i].item(), "paid": found.paid[i].item()}
-    return {"title": title, "rows": [row(i) for i in chosen(found.scores, count)],
-            "means": {key: found.means(key) for key in found.numbers},
-            "beta": found.config.kl_coef, "clip": found.config.clip,
+    picked, config = [row(i) for i in chosen(found.scores, count)], found.config
+    return {"title": title, "rows": picked, "means": {key: found.means(key) for key in found.numbers},
+            "beta": config.kl_coef, "clip": config.clip, "gamma": config.gamma, "lam": config.lam,
             "size": len(found.rollout), "tokens": int(found.rollout.mask.sum()),
             "collected": found.collected, "added": found.added(), "learned": found.learned}
 

@@ -1,4 +1,4 @@
-"""One update under the microscope: the numbers per token are the update's own, and add up to what it logged."""
+"""One update under the microscope: its numbers per token are the update's own, and add up to what it logs."""
 
 import copy
 import importlib
@@ -179,8 +179,8 @@ def saved(tmp_path, tokenizer):
             return model
         model, reward, out = (str(tmp_path / name) for name in ("pretrain", "reward", "ppo"))
         config = finetune_ppo.Config(**{
-            "data": "toy", "model": model, "reward": reward, "out": out, "response_length": 6,
-            "device": "cpu", "rollout_size": 16, "minibatch_size": 8, "precision": "fp32", "lr": 3e-3} | flags)
+            "data": "toy", "model": model, "reward": reward, "out": out, "response_length": 6, "lr": 3e-3,
+            "device": "cpu", "rollout_size": 16, "minibatch_size": 8, "precision": "fp32"} | flags)
         reward_model = RewardModel(lm(1))
         critic = copy.deepcopy(reward_model) if config.separate_critic else None
         checkpoint.save(model, "pretrain", lm(0), tokenizer, config)
@@ -232,8 +232,8 @@ def test_a_run_that_steered_its_kl_goes_on_with_the_coefficient_it_had_come_to(s
 def test_the_page_holds_the_numbers_of_the_chosen_and_the_means_of_all(saved, tmp_path, capsys):
     run, out = saved(), tmp_path / "page.html"
     main(Config(run=(run,), responses=3, device="cpu", out=str(out)))
-    assert re.fullmatch(r"(?s)the first update of training: 16 responses, [\d,]+ tokens; after it [\d.]+% of "
-                        r"the tokens are clipped\none more update after training: .*\nwritten: .*page.html\n",
+    assert re.fullmatch(r"(?s)a first update, as training begins: 16 responses, [\d,]+ tokens; after it [\d.]+% of "
+                        r"the tokens are clipped\none more update, after training: .*\nwritten: .*page.html\n",
                         capsys.readouterr().out)
     given = parsed(out.read_text(encoding="utf-8")).looks
     looks, *_ = looks_of(Config(device="cpu"), run)

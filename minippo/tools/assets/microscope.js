@@ -63,19 +63,48 @@ function shown(key, x) {
   return fixed(x, 2, key !== "logprobs" && key !== "reference");
 }
 
-// How strong a colour: 0 to 1, negative for the other colour. A quantity has one scale in all states.
+// How strong a colour: 0 to 1, negative for the other colour.
 function strength(key, x) {
-  if (key === "clipped") return x ? -1 : 0;
-  const middle = key === "ratio" ? 1 : 0;
-  return Math.max(-1, Math.min(1, (x - middle) / limit(key)));
+  return key === "clipped" ? -x : Math.max(-1, Math.min(1, (x - middle(key)) / limit(key)));
 }
 
+const middle = (key) => (key === "ratio" ? 1 : 0);
+const limits = {};
+
+// What has the full colour: one scale for all states, so that the slider shows what moves.
 function limit(key) {
-  const middle = key === "ratio" ? 1 : 0;
   if (key === "ratio") return 2 * look().clip;
-  const sizes = look().rows.flatMap((row) => row.numbers[key].flat()).map((x) => Math.abs(x - middle));
-  sizes.sort((a, b) => a - b);   // a few far ones would leave all others pale
-  return sizes[Math.floor(0.97 * (sizes.length - 1))] || 1;
+  const place = `${pick.look} ${key}`;
+  if (!(place in limits)) {
+    const sizes = look().rows.flatMap((row) => row.numbers[key].flat()).map(Math.abs).sort((a, b) => a - b);
+    limits[place] = sizes[Math.floor(0.97 * (sizes.length - 1))] || 1;   // a few far ones would leave the others pale
+  }
+  return limits[place];
+}
+
+// The formula with a token's numbers in it; what stands behind the last sign was computed by the function named.
+function worked(row, t) {
+  const at = (key, place = t, epoch = 0) => (place < row.tokens.length ? number(row, key, place, epoch) : 0);
+  const say = (key, place) => shown(key, at(key, place)), now = (key) => shown(key, at(key, t, pick.epoch));
+  const { beta, gamma, lam, clip } = look(), last = t === row.tokens.length - 1, A = at("whitened");
+  const bound = A > 0 ? `1 + ${clip}` : `1 − ${clip}`, rho = at("ratio", t, pick.epoch);
+  const past = A > 0 ? rho > 1 + clip : rho < 1 - clip;
+  return {
+    kl: () => `${say("logprobs")} − (${say("reference")}) = ${say("kl")}`,
+    rewards: () => (scaled(row) ? "" : `−${beta} · (${say("kl")})${last ? ` + (${fixed(row.paid, 2, true)})` : ""} = ${say("rewards")}`),
+    delta: () => `${say("rewards")} + ${gamma} · (${say("values", t + 1)}) − (${say("values")}) = ${say("delta")}`,
+    advantages: () => `${say("delta")} + ${gamma} · ${lam} · (${say("advantages", t + 1)}) = ${say("advantages")}`,
+    whitened: () => `(${say("advantages")} − (${shown("advantages", look().means.advantages[0])})) / std = ${say("whitened")}`,
+    returns: () => `${say("advantages")} + (${say("values")}) = ${say("returns")}`,
+    ratio: () => `exp(${now("logprobs")} − (${say("logprobs")})) = ${now("ratio")}`,
+    clipped: () => `A ${say("whitened")}, ρ ${now("ratio")}: ${past ? "" : "not "}past ${bound}`,
+    share: () => (at("clipped", t, pick.epoch) ? "clipped: 0" : `∝ A ρ = ${say("whitened")} · ${now("ratio")}`),
+  }[pick.quantity]?.() || "";
+}
+
+// Whether rewards were scaled after they were made (--whiten-rewards).
+function scaled(row) {
+  return Math.abs(row.paid - look().beta * sum(row.numbers.kl[0]) - sum(row.numbers.rewards[0])) > 0.01;
 }
 
 // ---------------------------------------------------------------- what is drawn once
@@ -123,12 +152,11 @@ function response(row, i) {
   cells.addEventListener("keydown", step);
   const kl = sum(row.numbers.kl[0]), total = sum(row.numbers.rewards[0]);
   const cut = row.ended || row.paid === row.score ? "" : " (cut off, so not its score)";
-  const plain = Math.abs(row.paid - look().beta * kl - total) < 0.01;   // not with --whiten-rewards
   return make("article", { "aria-label": `Response ${i + 1}` },
     make("h3", {}, make("span", { class: "score" }, `score ${fixed(row.score, 2, true)}`),
          make("span", { class: "prompt" }, row.prompt + " …")), cells,
     make("p", { class: "sums" }, `paid ${fixed(row.paid, 2, true)}${cut} − β ${Number(look().beta.toPrecision(3))} × KL ` +
-         `${fixed(kl, 2)} nats${plain ? " = rewards" : "; rewards, scaled,"} ${fixed(total, 2, true)}`));
+         `${fixed(kl, 2)} nats${scaled(row) ? "; rewards, scaled," : " = rewards"} ${fixed(total, 2, true)}`));
 }
 
 // A token's text; a space at its beginning or end stands there as a letter.
@@ -182,8 +210,7 @@ function draw(focus = false) {
   for (const name of ["look", "quantity"])
     for (const input of document.querySelectorAll(`input[name=${name}]`)) input.checked = input.value === pick[name];
   describe();
-  const top = limit(pick.quantity);
-  for (const cell of document.querySelectorAll(".cell")) paint(cell, top);
+  document.querySelectorAll(".cell").forEach(paint);
   panel(pick.row, pick.token);
   if (focus) document.querySelector(`.cell[data-row="${pick.row}"][data-token="${pick.token}"]`).focus();
   remember();
@@ -208,9 +235,8 @@ function describe() {
   document.getElementById("mean").textContent = `over all ${look().tokens.toLocaleString("en")} tokens: ` +
     (key === "clipped" ? `${fixed(100 * average, 1)} % clipped` : key === "share" ? "mean size 1×" : `mean ${shown(key, average)}`) +
     (moves(key) ? "" : "; an update leaves it as it is");
-  const middle = key === "ratio" ? 1 : 0, top = limit(key);
   document.getElementById("legend").replaceChildren(...(key === "clipped" ? [] :
-    [shown(key, middle - top), make("i"), shown(key, middle + top)]));
+    [shown(key, middle(key) - limit(key)), make("i"), shown(key, middle(key) + limit(key))]));
 }
 
 function paint(cell) {
@@ -237,7 +263,7 @@ function panel(i, t) {
       { class: !moves(key) ? "now stays" : s === pick.epoch ? "now" : "" }, shown(key, number(row, key, t, s))))));
   document.getElementById("panel").replaceChildren(make("h3", {}, word(row.tokens[t]),
     make("span", { class: "quiet" }, ` token ${t + 1} of ${row.tokens.length}, response ${i + 1}`)),
-    make("dl", { style: `--states: ${states.length}` }, head, ...lines));
+    make("dl", { style: `--states: ${states.length}` }, head, ...lines), make("p", { class: "worked" }, worked(row, t)));
 }
 
 // ---------------------------------------------------------------- keys, and the address
@@ -245,7 +271,7 @@ function panel(i, t) {
 function select(i, t) {
   pick.row = i;
   pick.token = t;
-  document.querySelectorAll(".cell").forEach((cell) => paint(cell));
+  document.querySelectorAll(".cell").forEach(paint);
   panel(i, t);
   remember();
 }
