@@ -51,8 +51,8 @@ def main(config):
     looks, tokenizer, settings = looks_of(config, config.run[0])
     given = {name: shown(x, tokenizer, config.responses, TITLES[name]) for name, x in looks.items()}
     body = (f"<p>One update of PPO on the models of <code>{page.escaped(config.run[0])}</code>, made by the "
-            f"functions that train. Adam begins anew, at a learning rate of {settings['lr']:g}: a finished run "
-            'keeps neither. The prompts are held out.</p>\n<div id="scope"></div>')
+            "functions that train; the prompts are held out. Adam and its learning rate, "
+            f"{settings['lr']:g}, begin anew: a finished run keeps neither.</p>\n" '<div id="scope"></div>')
     page.write(config.out, page.page("PPO under the microscope", body, "microscope", looks=given))
     for x in given.values():
         print(f"{x['title']}: {x['size']} responses, {x['tokens']:,} tokens; "

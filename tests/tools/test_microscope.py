@@ -232,9 +232,11 @@ def test_a_run_that_steered_its_kl_goes_on_with_the_coefficient_it_had_come_to(s
 def test_the_page_holds_the_numbers_of_the_chosen_and_the_means_of_all(saved, tmp_path, capsys):
     run, out = saved(), tmp_path / "page.html"
     main(Config(run=(run,), responses=3, device="cpu", out=str(out)))
-    assert re.fullmatch(r"(?s)a first update, as training begins: 16 responses, [\d,]+ tokens; after it [\d.]+% of "
-                        r"the tokens are clipped\none more update, after training: .*\nwritten: .*page.html\n",
-                        capsys.readouterr().out)
+    said = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"a first update, as training begins: 16 responses, [\d,]+ tokens; "
+                        r"after it [\d.]+% of the tokens are clipped", said[0])
+    assert said[1].startswith("one more update, after training: 16 responses, ")
+    assert said[2:] == [f"written: {out}"]
     given = parsed(out.read_text(encoding="utf-8")).looks
     looks, *_ = looks_of(Config(device="cpu"), run)
     for name, found in looks.items():

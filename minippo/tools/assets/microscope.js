@@ -216,6 +216,10 @@ function draw(focus = false) {
   remember();
 }
 
+function subscripts(formula) {   // what stands after _
+  return formula.split(/_(t\+1|t|ref|old)/).map((part, i) => (i % 2 ? make("sub", {}, part) : part));
+}
+
 function clamp() {
   const inside = (x, most) => Math.max(0, Math.min(Number.isInteger(x) ? x : 0, most));
   pick.epoch = inside(pick.epoch, last());
@@ -226,7 +230,7 @@ function clamp() {
 function describe() {
   const [key, , name, says, formula, by] = QUANTITIES.find((q) => q[0] === pick.quantity);
   document.getElementById("about").replaceChildren(make("strong", {}, name), ` ${says} `,
-    make("span", { class: "formula" }, formula), " ", make("code", {}, by));
+    make("span", { class: "formula" }, ...subscripts(formula)), " ", make("code", {}, by));
   const input = document.getElementById("epoch"), mean = look().means[key];
   input.value = pick.epoch;
   input.setAttribute("aria-valuetext", when(pick.epoch));
