@@ -8,7 +8,8 @@ from benchmarks.models import ends_after, even_share
 from minippo.memory import PPOMemory
 from minippo.ppo import PPOConfig, collect, update
 
-EPS = 1e-5   # of Adam, on both sides
+EPS = 1e-5      # of Adam, on both sides
+KL_COEF = 0.2   # TRL's default
 
 
 class Ours:
@@ -23,7 +24,7 @@ class Ours:
         size = len(query) // minibatches
         self.config = PPOConfig(
             response_length=int(lengths.max()), epochs=epochs, minibatch_size=size, microbatch_size=size,
-            max_grad_norm=0.0, missing_end_score=0.0)
+            kl_coef=KL_COEF, max_grad_norm=0.0, missing_end_score=0.0)
         self.optimizer = torch.optim.Adam(policy.parameters(), lr, eps=EPS, fused=True)
         self.memory = PPOMemory()
 
