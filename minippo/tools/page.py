@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing but itself: no network, opens from a file, light and dark, wide and narrow.
+"""One HTML page that needs nothing else: no network, opens from a file, light and dark, wide and narrow.
 
 Whatever comes from a run (texts, names, numbers) goes through `escaped` or `embedded`: on the page it is
 text, whatever it looks like. As a second guard the page forbids itself to load anything.
@@ -8,10 +8,10 @@ import html
 import json
 from pathlib import Path
 
-from minippo.run.errors import UserError
+from minippo.run.errors import UserError, printable
 from minippo.run.files import check_replaceable, write_atomically
 
-ASSETS = Path(__file__).with_name("assets")   # page.css, and a style and a script for the pages that want more
+ASSETS = Path(__file__).with_name("assets")   # page.css, and more for the pages that want it
 
 FRAME = """<!doctype html>
 <html lang="en">
@@ -56,8 +56,8 @@ def asset(name):
 
 
 def escaped(text):
-    """Text as HTML that shows it, also inside an attribute's quotes."""
-    return html.escape(str(text))
+    """Text as HTML that shows it, also inside an attribute's quotes; control characters in letters."""
+    return html.escape(printable(str(text)))
 
 
 def embedded(key, x):
@@ -82,4 +82,4 @@ def write(path, text):
     if not str(path).strip():
         raise UserError("--out is empty; name a file")
     check_replaceable(path)
-    write_atomically(path, text.encode())
+    write_atomically(path, text.encode("utf-8", "replace"))   # half a surrogate pair has no bytes

@@ -420,9 +420,8 @@ generator=generator).tolist() \
         margins_flipped: scores[chosen] - scores[rejected] => scores[rejected] - scores[chosen]
         no_opinion_is_wrong: .mean() + (margin == 0).float().mean() / 2 => .mean()
         bins_twice_as_wide: (sure - 0.5) * 2 * bins => (sure - 0.5) * bins
-        bins_not_weighted: gap.item() * inside.float().mean().item() => gap.item()
-        gap_of_each: (sure[inside].mean() - right[inside].mean()).abs() \
-=> (sure[inside] - right[inside]).abs().mean()
+        bins_not_weighted: abs(sure - right) * share => abs(sure - right)
+        gaps_with_their_sign: abs(sure - right) * share => (sure - right) * share
         bins_of_signed_margins: (low <= margin.abs()) => (low <= margin)
         ceiling_of_a_vote_that_predicts_itself: - vote) / (counts[side] - 1) => ) / counts[side]
         ceiling_left_out_twice: (counts[side] - 1) => (counts[side] - 2)
