@@ -16,6 +16,7 @@ DASHES = {"-": "", "--": "6 3", ":": "2 3", "-.": "7 3 2 3"}   # as matplotlib a
 GREY = "#808080"   # of letters and axes: can be read on white and on black
 ALONE = {"objective/scores": "mean score (reward model)", "objective/kl": "KL from the reference (nats)"}
 ENDINGS = (".svg", ".png", ".pdf")
+ROOM = (0.17, 0.21, 0.81, 0.75)   # of the axes in a panel: left, bottom, width, height as shares of it
 LARGEST = 1e100    # what is not drawn: axes cannot hold it
 
 SECTIONS = [   # heading, a sentence, and the panels: key of the record, title, what it says
@@ -44,14 +45,14 @@ SECTIONS = [   # heading, a sentence, and the panels: key of the record, title, 
 KEYS = [key for _, _, panels in SECTIONS for key, _, _ in panels]
 
 
-def figure(width, height):
+def figure(width, height, **given):
     """An empty Figure, in inches; UserError if there is no matplotlib."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)   # else it tells stderr of its fonts and caches
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise UserError("this needs matplotlib: pip install matplotlib") from None
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), **given)
 
 
 def style(i):
@@ -101,14 +102,14 @@ def inline(drawing, name, label):
 def panel(records, key, title):
     """One quantity of all runs, inline."""
     drawing = figure(3.8, 2.2)
-    plot(drawing.add_subplot(), records, key)
+    plot(drawing.add_axes(ROOM), records, key)
     return inline(drawing, re.sub(r"\W", "-", key), f"{title} over the iterations")
 
 
 def reliability(bins, name):
     """How often a reward model is right against how sure it is, inline. bins: [sure, right, share] each"""
     drawing = figure(3.8, 2.6)
-    axes = drawing.add_subplot(xlim=(0.48, 1.02), ylim=(0, 1.05))
+    axes = drawing.add_axes(ROOM, xlim=(0.48, 1.02), ylim=(0, 1.05))
     axes.plot([0.5, 1], [0.5, 1], ":", color=GREY)
     axes.plot([finite(sure) for sure, *_ in bins], [finite(right) for _, right, _ in bins], "o-",
               color=COLOURS[0])
@@ -122,13 +123,15 @@ def write_alone(records, file):
     """Score and KL, side by side, in a file of their own; its ending says the format."""
     if Path(file).suffix not in ENDINGS:
         raise UserError(f"--png {file}: the name has to end in {', '.join(ENDINGS)}")
-    drawing = figure(8, 2.9)
+    several = len(records) > 1
+    drawing = figure(8, 2.9 + 0.25 * several * len(records), layout="constrained")
     drawing.get_layout_engine().set(w_pad=0.1, h_pad=0.1)   # inches
     for axes, (key, title) in zip(drawing.subplots(1, len(ALONE)), ALONE.items()):
         plot(axes, records, key)
         axes.set_title(title, color=GREY)
-    if len(records) > 1:
-        legend = axes.legend(axes.lines, [" "] * len(records), frameon=False, labelcolor=GREY)
+    if several:
+        legend = drawing.legend(axes.lines, [" "] * len(records), loc="outside lower center", frameon=False,
+                                labelcolor=GREY)
         for text, name in zip(legend.get_texts(), records):   # no formula, whatever is in a name
             text.set_parse_math(False)
             text.set_text(printable(name.encode("utf-8", "replace").decode()))

@@ -82,7 +82,8 @@ def html(found, tables=()):
     body += ["<h2>The reward model</h2>" if rewards else "",
              *(reward_model(*each) for each in enumerate(rewards))]
     body += ["<h2>Over-optimisation</h2>" if tables else "", *map(overoptimization, tables)]
-    return page.page(title, "\n".join([*body, "<h2>Settings</h2>", *all_settings(found)]), "report")
+    body += ["<h2>Settings</h2>", '<div class="settings">', *all_settings(found), "</div>"]
+    return page.page(title, "\n".join(body), "report")
 
 
 def figure(svg, title, note):
@@ -118,8 +119,7 @@ def before_and_after(name, run, several):
     samples = run.figures.get("samples")
     if not isinstance(samples, list):
         return f"{text}<p>No samples: the version that made this run kept the figures alone.</p>"
-    texts = [[f"{x.get('prompt')} ...", *(sample(x.get(model)) for model in MODELS)]
-             for x in samples if isinstance(x, dict)]
+    texts = [[f"{x.get('prompt')} ...", *map(sample, map(x.get, MODELS))] for x in samples if type(x) is dict]
     return f'{text}<div class="samples">{table(["prompt", *MODELS.values()], texts)}</div>'
 
 
@@ -137,8 +137,7 @@ def reward_model(number, folder):
     """What stage 2 measured of the reward model in a folder: a table, and a figure of this number."""
     name, found = escaped(folder), runs.figures(folder, "calibration.json")
     if not found:
-        return (f"<p>Nothing of <code>{name}</code>: there is no calibration.json in that folder, seen from "
-                "here. Stage 2 writes one.</p>")
+        return f"<p>Nothing of <code>{name}</code>: seen from here, no calibration.json of stage 2 is there.</p>"
     rows = [[title, shown(found[key], ".3f")] for key, title in REWARD.items() if key in found]
     margins = [[f"{shown(low, 'g')} and more", shown(right, ".0%"), shown(share, ".0%")]
                for low, right, share in triples(found.get("by_margin"))]
@@ -162,37 +161,39 @@ def overoptimization(folder):
         lines = read_regular(path, LARGEST_CONFIG).decode("utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); run `overoptimization` again") from None
-    rows = [line.strip("|").split("|") for line in lines if line.startswith("|")]
-    text = " ".join(line for line in lines if not line.startswith("|"))
-    return table(rows[0], rows[2:], folder) + f"<p>{escaped(text)}</p>" if rows else f"<p>{escaped(text)}</p>"
+    rows = [line.strip("|").split("|") for line in lines if line.startswith("|")] or [[]]
+    text = escaped(" ".join(line for line in lines if not line.startswith("|")))
+    return f"{table(rows[0], rows[2:], folder)}<p>{text}</p>"
 
 
 def all_settings(found):
     """Yields HTML: what differs from the defaults or from run to run, then, folded, all the others."""
     for name, run in found.items():
-        if missing := ("are written when it ends" if not run.settings else
-                       "came without the defaults, so nothing is marked: an earlier version's"
-                       if not run.defaults else ""):
-            yield f"<p>The settings of {escaped(name)} {missing}.</p>"
+        if not run.settings:
+            yield f"<p>The settings of {escaped(name)} are written when it ends.</p>"
+        elif not run.defaults:
+            yield f"<p>The version that made {escaped(name)} kept no defaults, so nothing is marked.</p>"
     known = [run for run in found.values() if run.settings]
     first, rest = [], []
     for key in dict.fromkeys(key for run in known for key in run.settings):
-        row = [f"--{key.replace('_', '-')}", *(setting(run, key) for run in found.values())]
-        changed = any("(default " in x for x in row[1:]) or len({setting(run, key) for run in known}) > 1
-        (first if changed else rest).append(row)
+        differs = any(changed(run, key) for run in known) or any(
+            run.settings.get(key) != known[0].settings.get(key) for run in known)
+        (first if differs else rest).append([f"--{key.replace('_', '-')}",
+                                             *(setting(run, key) for run in found.values())])
     if first:
         yield table(["", *found], first)
-    elif known:
-        yield "<p>Nothing differs from the defaults.</p>" if all(run.defaults for run in known) else ""
+    elif known and all(run.defaults for run in known):
+        yield "<p>Nothing differs from the defaults.</p>"
     if rest:
-        yield (f"<details><summary>The other {len(rest)} settings</summary>{table(['', *found], rest)}"
-               "</details>")
+        yield (f"<details><summary>{'The other' if first else 'All'} {len(rest)} settings</summary>"
+               f"{table(['', *found], rest)}</details>")
+
+
+def changed(run, key):
+    return key in run.settings and run.settings[key] != run.defaults.get(key, run.settings[key])
 
 
 def setting(run, key):
     """A setting as text; what differs from the default is marked by saying that."""
-    if key not in run.settings:
-        return "-"
-    value = run.settings[key]
-    usual = run.defaults.get(key, value)
-    return str(value)[:200] + (f" (default {str(usual)[:200]})" if value != usual else "")
+    mark = f" (default {str(run.defaults[key])[:200]})" if changed(run, key) else ""
+    return str(run.settings.get(key, "-"))[:200] + mark
