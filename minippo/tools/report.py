@@ -137,7 +137,7 @@ def reward_model(number, folder):
     """What stage 2 measured of the reward model in a folder: a table, and a figure of this number."""
     name, found = escaped(folder), runs.figures(folder, "calibration.json")
     if not found:
-        return f"<p>Nothing of <code>{name}</code>: seen from here, no calibration.json of stage 2 is there.</p>"
+        return f"<p>Nothing of <code>{name}</code>: from here no calibration.json is seen in it.</p>"
     rows = [[title, shown(found[key], ".3f")] for key, title in REWARD.items() if key in found]
     margins = [[f"{shown(low, 'g')} and more", shown(right, ".0%"), shown(share, ".0%")]
                for low, right, share in triples(found.get("by_margin"))]

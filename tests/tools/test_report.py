@@ -167,10 +167,10 @@ def test_the_reward_model_is_shown_as_stage_2_measured_it(tmp_path, made, drawn,
 
 def test_a_reward_model_that_is_not_there_is_one_sentence(tmp_path, made, quick):
     put(tmp_path / "run", figures={}, reward="gone")
-    assert "<code>gone</code>: seen from here, no calibration.json of stage 2 is there" in made("run").text
+    assert "<code>gone</code>: from here no calibration.json is seen in it" in made("run").text
     (tmp_path / "file").write_text("")
     put(tmp_path / "odd", figures={}, reward="file")
-    assert "<code>file</code>: seen from here, no" in made("odd").text
+    assert "<code>file</code>: from here no" in made("odd").text
 
 
 def test_over_optimisation_is_shown_where_its_folder_is_given(tmp_path, made, quick):
