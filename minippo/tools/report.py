@@ -139,7 +139,7 @@ def reward_model(number, folder):
     if not found:
         return f"<p>Nothing of <code>{name}</code>: from here no calibration.json is seen in it.</p>"
     rows = [[title, shown(found[key], ".3f")] for key, title in REWARD.items() if key in found]
-    margins = [[f"{shown(low, 'g')} and more", shown(right, ".0%"), shown(share, ".0%")]
+    margins = [[f"from {shown(low, 'g')}", shown(right, ".0%"), shown(share, ".0%")]
                for low, right, share in triples(found.get("by_margin"))]
     bins = triples(found.get("bins"))
     drawn = figure(curves.reliability(bins, f"bins-{number}"), "Calibration", "On the dotted line it is "

@@ -440,6 +440,20 @@ generator=generator).tolist() \
 => judge.positive([tokenizer.decode(q) + t for q, t in zip(query, texts)])
         compared_length_of_columns: (response != PAD).sum(1) => (response != 2 * PAD).sum(1)
     """),
+    ("minippo/tools/curves.py", "tests/tools/test_report.py", """
+        drawn_an_iteration_early: finite(row["iteration"]) + 1 => finite(row["iteration"])
+        runs_told_by_colour_alone: list(DASHES)[i % len(DASHES)] => "-"
+        panels_share_their_ids: rf"\\g<1>{name}-" => r"\\g<1>"
+        names_are_formulas: text.set_parse_math(False) => pass
+    """),
+    ("minippo/tools/report.py", "tests/tools/test_report.py", """
+        what_is_usual_is_marked: run.settings[key] != run.defaults => run.settings[key] == run.defaults
+        before_is_after: map(sample, map(x.get, MODELS)) => map(sample, map(x.get, reversed(MODELS)))
+    """),
+    ("minippo/tools/page.py", "tests/tools/test_page.py", """
+        texts_are_html: html.escape(printable(str(text))) => printable(str(text))
+        data_ends_its_element: .replace("<", => .replace("@",
+    """),
     ("finetune_ppo.py", "tests/instruments/test_survivors.py", """
         target_ignored: return SIGNS[config.target] * reward_model => return reward_model
         negative_is_positive: "negative": -1 => "negative": 1

@@ -159,7 +159,7 @@ def test_the_reward_model_is_shown_as_stage_2_measured_it(tmp_path, made, drawn,
     page = made("run")
     for row in (["accuracy on pairs of held-out texts", "0.739"], ["people's ceiling", "0.887"],
                 ["expected calibration error", "0.080"], ["scores differ by", "right", "of pairs"],
-                ["0 and more", "54%", "15%"], ["2 and more", "87%", "45%"]):
+                ["from 0", "54%", "15%"], ["from 2", "87%", "45%"]):
         assert row in page.rows
     assert "two raters agree" not in page.text   # nobody measured it
     assert drawn[-1][:2] == ([0.55, 0.9], [0.5, 0.8])   # how sure, how often right
@@ -218,6 +218,7 @@ def test_each_line_can_be_seen_on_both_grounds():
     assert len({curves.style(i) for i in range(12)}) == 12
 
 
+@posix   # Windows has no such names of folders
 def test_hostile_texts_names_and_settings_are_shown_as_text(tmp_path, made, quick):
     bad = HOSTILE.replace("/", "").replace("\0", "")   # which no name of a folder can hold
     figures = FIGURES | {"samples": [{"prompt": HOSTILE, "reference": {"score": "<b>", "text": HOSTILE},
@@ -329,11 +330,11 @@ def test_score_and_kl_alone_go_into_a_file_and_no_page_is_written(tmp_path, monk
 
 def test_two_runs_are_two_lines_in_each_and_a_legend_whatever_their_names(tmp_path, monkeypatch, drawn):
     monkeypatch.chdir(tmp_path)
-    put(tmp_path / "_one", ROWS), put(tmp_path / "a$b<$", ROWS[:1])   # hidden and a formula to matplotlib
-    main(Config(runs=("_one", "a$b<$"), png="curve.svg"))
+    put(tmp_path / "_one", ROWS), put(tmp_path / "a$b&$", ROWS[:1])   # hidden and a formula to matplotlib
+    main(Config(runs=("_one", "a$b&$"), png="curve.svg"))
     assert [len(x) for x, *_ in drawn] == [3, 1] * 2
     text = (tmp_path / "curve.svg").read_text(encoding="utf-8")
-    assert "<!-- _one -->" in text and "<!-- a$b&lt;$ -->" in text
+    assert "<!-- _one -->" in text and "<!-- a$b&amp;$ -->" in text
 
 
 @pytest.mark.parametrize("name, begin", [("curve.png", b"\x89PNG"), ("curve.pdf", b"%PDF")])
