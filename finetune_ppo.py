@@ -14,7 +14,7 @@ from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.run.flags import DATA, MODEL, RUN, StageConfig, option
 from minippo.run.stage import Run
-from minippo.tools import comparison
+from minippo.tools import comparison, report
 from minippo.training import linear_decay
 
 
@@ -83,6 +83,7 @@ def main(config):
             controller.update(seen["objective/kl"], len(memory))
             run.log(seen | learned, tokens=int(rollout.mask.sum()))
         print(comparison.report(policy, reference, reward_model, fresh, run, tokenizer))
+        report.add_to(run)
         run.finish("ppo", policy, tokenizer)
 
 

@@ -70,7 +70,7 @@ def main(config):
             stats |= {"loss/train": loss.item(), "accuracy/train": accuracy, "grad_norm": norm}
             run.log(stats, tokens=int((response != PAD).sum()))
         reward_model.eval()
-        print(calibration.lines(calibration.report(reward_model, comparisons, groups, fresh, run.generator)))
+        print(calibration.report(reward_model, comparisons, groups, fresh, run))
         normalize(reward_model, checkpoint.load_lm(config.model)[0], prompts, config, run)
         run.finish("reward", reward_model, tokenizer)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from minippo.tools.page import escaped
 from tests.robustness.world import without_times
 
 pytestmark = pytest.mark.slow
@@ -63,6 +64,19 @@ def test_each_stage_writes_its_folder(finished):
         assert not any(name.endswith(".part") for name in files)
         about = json.loads((folder / "runs" / stage / "config.json").read_text())
         assert about["model"]["architecture"] == architecture
+    assert (folder / "runs/reward/calibration.json").exists()
+
+
+def test_the_last_line_of_ppo_names_its_page_which_shows_what_was_printed(finished):
+    pytest.importorskip("matplotlib")
+    folder, outputs, _ = finished
+    *_, last = outputs[2].stdout.splitlines()
+    page = Path("runs/ppo/report.html")
+    assert last == f"written: {page.parent}; open {page} in a browser"
+    text = (folder / page).read_text(encoding="utf-8")
+    sample = json.loads((folder / "runs/ppo/comparison.json").read_text())["samples"][0]
+    assert escaped(sample["policy"]["text"].strip()) in text and "Accuracy by margin" in text
+    assert "3 (default 60)" in text   # --iterations
 
 
 def test_prompts_of_more_than_half_the_context_are_pretrained_on(tmp_path):

@@ -18,7 +18,7 @@ from minippo.reward import RewardModel
 from minippo.run import tokenizer_file
 from minippo.run.errors import UserError
 from minippo.run.files import open_regular, read_regular, write_atomically
-from minippo.run.flags import settings
+from minippo.run.flags import defaults, settings
 from minippo.run.sizes import (
     LARGEST_CONFIG,
     LARGEST_TENSORS,
@@ -28,7 +28,8 @@ from minippo.run.sizes import (
 )
 from minippo.transformer import TransformerConfig, build
 
-FILES = ("config.json", "state.pt", "model.pt", "tokenizer.json", "comparison.json")
+FILES = ("config.json", "state.pt", "model.pt", "tokenizer.json", "comparison.json", "calibration.json",
+         "report.html")
 SCRIPTS = {"pretrain": "pretrain.py", "reward": "train_reward.py", "ppo": "finetune_ppo.py"}
 
 
@@ -41,7 +42,8 @@ def save(folder, stage, model, tokenizer, config):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lm = getattr(model, "lm", model)
-    about = {"stage": stage, "model": asdict(lm.config), "settings": settings(config)}
+    about = {"stage": stage, "model": asdict(lm.config), "settings": settings(config),
+             "defaults": defaults(config)}   # of this version: what differs may be marked by any other
     if stage == "ppo":
         about["settings"]["temperature"] = model.temperature
     if getattr(model, "critic", None) is not None:   # a RewardModel, perhaps of another size

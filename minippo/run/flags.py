@@ -60,6 +60,11 @@ def settings(config):
     return {name: value for name, value in asdict(config).items() if name not in kept}
 
 
+def defaults(config):
+    """The settings of the same script without a flag, a dict."""
+    return settings(type(config)())
+
+
 def parse(config_class, description, arguments=None, prog=None):
     """Command line -> a config. A wrong flag or value leaves with one line and status 2."""
     parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)

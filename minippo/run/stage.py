@@ -120,4 +120,5 @@ class Run:
         peak, seconds = peak_memory(self.device), clock(self.metrics.elapsed())
         print(f"{self.done} iterations in {seconds} minutes, at most {peak:,.0f} MB of memory",
               file=sys.stderr)
-        print(f"written: {self.folder}")
+        page = self.folder / "report.html"
+        print(f"written: {self.folder}" + (f"; open {page} in a browser" if page.exists() else ""))

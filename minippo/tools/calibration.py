@@ -1,15 +1,25 @@
 """How good a reward model is: held-out accuracy beside people's and a bag of words'."""
 
+import json
+
 import torch
 
 from minippo import data
 from minippo.reward import preference_loss
+from minippo.run.files import write_atomically
 from minippo.tools.words import BagOfWords
 
 BINS = ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, float("inf")))   # differences of scores, nats
 
 
-def report(reward, training, groups, held_out, generator, count=20_000):
+def report(reward, training, groups, held_out, run):
+    """The figures of `measure` as text; they also go to `calibration.json` in the folder of a Run."""
+    figures = measure(reward, training, groups, held_out, run.generator)
+    write_atomically(run.folder / "calibration.json", json.dumps(figures, indent=2).encode())
+    return lines(figures)
+
+
+def measure(reward, training, groups, held_out, generator, count=20_000):
     """A dict of figures: a reward model on fresh comparisons of held-out texts, ties dropped.
 
     training, groups   the Comparisons and groups it was trained on; the baseline learns from them
@@ -27,6 +37,7 @@ def report(reward, training, groups, held_out, generator, count=20_000):
         "accuracy": accuracy(margin),
         "bag_of_words": accuracy(difference(bag(held_out.texts), chosen, rejected)),
         "calibration_error": expected_calibration_error(margin),
+        "bins": reliability(margin),
         "by_margin": [(low, accuracy(margin[inside]), inside.float().mean().item())
                       for low, inside in bins if inside.any()],
     }
@@ -85,15 +96,16 @@ def expected_calibration_error(margin, bins=10):
 
     Source   Naeini et al. 2015; Guo et al. 2017, eq. 3
     """
+    return sum(abs(sure - right) * share for sure, right, share in reliability(margin, bins))
+
+
+def reliability(margin, bins=10):
+    """[how sure, how often right, share of all] for each bin that is not empty, the least sure first."""
     sure = margin.abs().sigmoid()
     right = (margin > 0).float() + (margin == 0).float() / 2
     which = ((sure - 0.5) * 2 * bins).long().clamp(max=bins - 1)
-    error = 0.0
-    for b in which.unique():
-        inside = which == b
-        gap = (sure[inside].mean() - right[inside].mean()).abs()
-        error += gap.item() * inside.float().mean().item()
-    return error
+    inside = [which == b for b in which.unique()]
+    return [[x[each].mean().item() for x in (sure, right)] + [each.float().mean().item()] for each in inside]
 
 
 def rater_agreement(comparisons, count, generator):

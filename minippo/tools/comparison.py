@@ -14,7 +14,7 @@ SHOWN = 6       # of them in the table
 
 
 def report(policy, reference, reward_model, prompts, run, tokenizer):
-    """Figures and a table as text; the figures also go to `comparison.json` in the run's folder.
+    """Figures and a table as text; both also go to `comparison.json` in the run's folder.
 
     policy, reference   ActorCritics; high scores of the reward model = positive, whatever the target
     prompts             Prompts that PPO did not see
@@ -33,8 +33,9 @@ def report(policy, reference, reward_model, prompts, run, tokenizer):
             model, reference, reward_model, judge, query, response, tokenizer, config.microbatch_size)
     if judge:
         figures["judge_accuracy"] = judge.accuracy
-    write_atomically(run.folder / "comparison.json", json.dumps(figures, indent=2).encode())
-    text = table(query, texts, scores, tokenizer) + "\n\n" + lines(figures)
+    kept = figures | {"samples": samples(query, texts, scores, tokenizer)}
+    write_atomically(run.folder / "comparison.json", json.dumps(kept, indent=2).encode())
+    text = table(kept["samples"]) + "\n\n" + lines(figures)
     if config.missing_end_score and (ended := figures["policy"]["ended"]) < 0.1:
         text += (f"\n\nnote: {ended:.0%} of the responses end by themselves, and all others are "
                  "paid the same; raise --response-length, or give --missing-end-score 0")
@@ -66,11 +67,19 @@ def distinct(texts, n):
     return len(set(runs)) / max(1, len(runs))
 
 
-def table(query, texts, scores, tokenizer):
+def samples(query, texts, scores, tokenizer):
+    """The first prompts with what each model made of them: a list of dicts that JSON holds."""
+    return [{"prompt": tokenizer.decode(query[i]),
+             **{name: {"score": scores[name][i], "text": texts[name][i]} for name in texts}}
+            for i in range(min(SHOWN, len(query)))]
+
+
+def table(samples):
     rows = []
-    for i in range(min(SHOWN, len(query))):
-        rows.append(f"{tokenizer.decode(query[i])} ...")
-        rows += [f"  {name:>9} {scores[name][i]:+.2f}  {texts[name][i].strip()}" for name in texts]
+    for sample in samples:
+        rows.append(f"{sample['prompt']} ...")
+        rows += [f"  {name:>9} {x['score']:+.2f}  {x['text'].strip()}"
+                 for name, x in sample.items() if name != "prompt"]
     return "\n".join(rows)
 
 

@@ -8,7 +8,7 @@ import html
 import json
 from pathlib import Path
 
-from minippo.run.errors import UserError
+from minippo.run.errors import UserError, printable
 from minippo.run.files import check_replaceable, write_atomically
 
 ASSETS = Path(__file__).with_name("assets")   # page.css for all, NAME.css and NAME.js for one
@@ -56,8 +56,8 @@ def asset(name):
 
 
 def escaped(text):
-    """Text as HTML that shows it, also inside an attribute's quotes."""
-    return html.escape(str(text))
+    """Text as HTML that shows it, also inside an attribute's quotes; control characters in letters."""
+    return html.escape(printable(str(text)))
 
 
 def embedded(key, x):
@@ -82,4 +82,4 @@ def write(path, text):
     if not str(path).strip():
         raise UserError("--out is empty; name a file")
     check_replaceable(path)
-    write_atomically(path, text.encode())
+    write_atomically(path, text.encode("utf-8", "replace"))   # half a surrogate pair has no bytes

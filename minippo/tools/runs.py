@@ -50,12 +50,18 @@ def settings(folder):
     return checkpoint.read_config(folder)["settings"]
 
 
-def figures(folder):
-    """What stands in a run's comparison.json, a dict; {} if it has none."""
-    path = Path(folder) / "comparison.json"
+def defaults(folder):
+    """What these flags are without a command line, a dict; {} if the run is not finished, or kept none."""
+    found = checkpoint.read_config(folder).get("defaults") if settings(folder) else None
+    return found if isinstance(found, dict) else {}
+
+
+def figures(folder, name="comparison.json"):
+    """What stands in a run's comparison.json (or calibration.json), a dict; {} if it has none."""
+    path = Path(folder) / name
     try:
         found = json.loads(read_regular(path, LARGEST_RECORD))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}); run the stage again") from None

@@ -420,9 +420,8 @@ generator=generator).tolist() \
         margins_flipped: scores[chosen] - scores[rejected] => scores[rejected] - scores[chosen]
         no_opinion_is_wrong: .mean() + (margin == 0).float().mean() / 2 => .mean()
         bins_twice_as_wide: (sure - 0.5) * 2 * bins => (sure - 0.5) * bins
-        bins_not_weighted: gap.item() * inside.float().mean().item() => gap.item()
-        gap_of_each: (sure[inside].mean() - right[inside].mean()).abs() \
-=> (sure[inside] - right[inside]).abs().mean()
+        bins_not_weighted: abs(sure - right) * share => abs(sure - right)
+        gaps_with_their_sign: abs(sure - right) * share => (sure - right) * share
         bins_of_signed_margins: (low <= margin.abs()) => (low <= margin)
         ceiling_of_a_vote_that_predicts_itself: - vote) / (counts[side] - 1) => ) / counts[side]
         ceiling_left_out_twice: (counts[side] - 1) => (counts[side] - 2)
@@ -440,6 +439,20 @@ generator=generator).tolist() \
         judge_reads_the_prompt: judge.positive(texts) \
 => judge.positive([tokenizer.decode(q) + t for q, t in zip(query, texts)])
         compared_length_of_columns: (response != PAD).sum(1) => (response != 2 * PAD).sum(1)
+    """),
+    ("minippo/tools/curves.py", "tests/tools/test_report.py", """
+        drawn_an_iteration_early: finite(row["iteration"]) + 1 => finite(row["iteration"])
+        runs_told_by_colour_alone: list(DASHES)[i % len(DASHES)] => "-"
+        panels_share_their_ids: rf"\\g<1>{name}-" => r"\\g<1>"
+        names_are_formulas: text.set_parse_math(False) => pass
+    """),
+    ("minippo/tools/report.py", "tests/tools/test_report.py", """
+        what_is_usual_is_marked: run.settings[key] != run.defaults => run.settings[key] == run.defaults
+        before_is_after: map(sample, map(x.get, MODELS)) => map(sample, map(x.get, reversed(MODELS)))
+    """),
+    ("minippo/tools/page.py", "tests/tools/test_page.py", """
+        texts_are_html: html.escape(printable(str(text))) => printable(str(text))
+        data_ends_its_element: .replace("<", => .replace("@",
     """),
     ("finetune_ppo.py", "tests/instruments/test_survivors.py", """
         target_ignored: return SIGNS[config.target] * reward_model => return reward_model

@@ -278,7 +278,7 @@ def test_what_a_link_leads_to_is_left_as_it_is(place, capsys, out, flag, name, l
 
 
 @pytest.mark.parametrize("name", ["model.pt", "tokenizer.json", "config.json", "state.pt", "comparison.json",
-                                  "metrics.jsonl", "model.pt.part"])
+                                  "calibration.json", "report.html", "metrics.jsonl", "model.pt.part"])
 @pytest.mark.parametrize("flag", ["", "--resume", "--overwrite"])
 def test_a_folder_in_the_way_is_found_before_anything_is_read(place, capsys, monkeypatch, name, flag):
     (place / "new" / name).mkdir(parents=True)

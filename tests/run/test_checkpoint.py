@@ -104,7 +104,7 @@ def test_every_folder_holds_a_language_model(tmp_path, kind):
 def test_the_config_file_is_for_people_to_read(tmp_path):
     saved(tmp_path, "reward", "seq2seq")
     about = json.loads((tmp_path / "config.json").read_text())
-    assert about["stage"] == "reward" and about["settings"] == {"temperature": 0.5}
+    assert about["stage"] == "reward" and about["settings"] == about["defaults"] == {"temperature": 0.5}
     assert about["model"]["architecture"] == "seq2seq" and about["model"]["width"] == 8
 
 

@@ -87,7 +87,7 @@ def test_a_bad_value_leaves_with_status_2_and_one_line(line, reason, capsys):
 @pytest.mark.parametrize("module", MODULES)
 def test_defaults_are_within_their_own_limits_and_of_their_own_type(module):
     for field in fields(module.Config):
-        low, high, choices = (field.metadata[key] for key in ("low", "high", "choices"))
+        low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
         assert low is None or field.default >= low
         assert high is None or field.default <= high
         assert choices is None or field.default in choices
@@ -108,8 +108,10 @@ def shown_by(module, capsys, monkeypatch):
 def test_help_shows_every_flag_with_its_help_and_default(module, capsys, monkeypatch):
     shown = " ".join(shown_by(module, capsys, monkeypatch).split())
     for field in fields(module.Config):
-        assert "--" + field.name.replace("_", "-") in shown
-        default = "" if field.type is bool or field.default == "" else f" (default: {field.default})"
+        plain = "words" in field.metadata   # without a flag: several words, a tuple
+        assert (f"[{field.name.upper()} ...]" if plain else "--" + field.name.replace("_", "-")) in shown
+        usual = " ".join(field.default) if plain else field.default
+        default = "" if field.type is bool or usual == "" else f" (default: {usual})"
         assert field.metadata["help"] + default in shown
 
 

@@ -37,6 +37,7 @@ WHOLE = "config.json model.pt tokenizer.json"
     ("", ""), ("metrics.jsonl", ""), ("notes.txt", ""),          # as good as new
     ("metrics", UNFINISHED), ("metrics state.pt", UNFINISHED), (f"metrics state.pt {WHOLE}", UNFINISHED),
     (f"metrics {WHOLE}", FINISHED), (WHOLE, FINISHED), (f"{WHOLE} comparison.json", FINISHED),
+    (f"metrics {WHOLE} calibration.json report.html", FINISHED),
     ("metrics model.pt tokenizer.json", "model.pt"), ("tokenizer.json", "tokenizer.json"),
     ("comparison.json model.pt", "comparison.json")])            # somebody's: the first by name
 def test_what_a_folder_holds(tmp_path, names, found):
@@ -64,7 +65,7 @@ def test_a_run_may_write_where_none_is_or_where_it_was_asked_to(tmp_path, names,
 
 
 FILES = ["metrics.jsonl", "state.pt", "model.pt", "config.json", "tokenizer.json", "comparison.json",
-         "model.pt.part", "state.pt.part"]
+         "calibration.json", "report.html", "model.pt.part", "state.pt.part"]
 
 
 @pytest.mark.parametrize("kind", ["link", "hard link", "folder"])

@@ -182,6 +182,13 @@ def test_the_end_says_on_stderr_how_long_it_took_and_how_much_memory(tmp_path, c
     said = capsys.readouterr()
     assert re.search(r"^2 iterations in 0:00 minutes, at most \d[\d,]* MB of memory$", said.err, re.M)
     assert said.out == f"written: {tmp_path}\n"
+    with Run(flags_of(tmp_path, overwrite=True), {}) as run:
+        for _ in run.iterations(1, model=lm):
+            run.log({"x": 0.0}, 1)
+        (tmp_path / "report.html").write_text("a page")
+        run.finish("pretrain", lm, tokenizer)
+    page = tmp_path / "report.html"
+    assert capsys.readouterr().out == f"written: {tmp_path}; open {page} in a browser\n"
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert all(50 < row["memory/peak_mb"] < 50_000 for row in rows)
 
@@ -199,6 +206,9 @@ def test_a_finished_run_holds_the_model_and_its_settings_and_no_state(tmp_path, 
     assert json.loads((tmp_path / "config.json").read_text())["settings"] == {
         "seed": 3, "device": "cpu", "precision": "fp32", "data": str(tmp_path / "rows.txt"),
         "compile": False, "recompute": False}
+    assert json.loads((tmp_path / "config.json").read_text())["defaults"] == {
+        "seed": 0, "device": "auto", "precision": "auto", "data": "movies", "compile": False,
+        "recompute": False}
     assert torch.equal(load_lm(tmp_path)[0].embedding.weight, lm.embedding.weight)
     capsys.readouterr()
     with pytest.raises(SystemExit) as left:

@@ -1,6 +1,8 @@
 """Figures of a reward model on hand-made margins, where they can be worked out."""
 
+import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +16,10 @@ from minippo.tools.calibration import (
     expected_calibration_error,
     fresh_pairs,
     lines,
+    measure,
     others_margin,
     rater_agreement,
+    reliability,
     report,
 )
 
@@ -39,13 +43,17 @@ class Letters:
                              for row in response.tolist()])
 
 
-def figures(reward, held_out, count=4000):
-    """Of a reward model on rows; the baseline learns that "good" beats "bad"."""
+def given(reward, held_out):
+    """What a reward model on rows is measured with; the baseline learns that "good" beats "bad"."""
     texts = rows({"good a": [2], "good b": [2], "bad a": [1], "bad b": [1]})
     training = Comparisons(texts, TOKENIZER, 32)
     generator = torch.Generator().manual_seed(0)
     groups = training.groups(4, 1, generator)
-    return report(reward, training, groups, Comparisons(held_out, TOKENIZER, 32), generator, count)
+    return reward, training, groups, Comparisons(held_out, TOKENIZER, 32), generator
+
+
+def figures(reward, held_out, count=4000):
+    return measure(*given(reward, held_out), count)
 
 
 def test_d17_accuracy_is_the_share_of_right_signs_and_no_opinion_counts_half():
@@ -69,6 +77,12 @@ def test_d17_margins_of_one_bin_are_averaged_before_they_are_compared():
     # sigmoid(0.10) = 0.52498 and sigmoid(0.15) = 0.53743, both from 0.50 to 0.55: |0.531205 - 0.5|
     error = expected_calibration_error(torch.tensor([0.10, -0.15]))
     assert error == pytest.approx(0.031205, abs=1e-6)
+
+
+def test_d17_the_bins_of_the_calibration_say_how_sure_how_often_right_and_how_many():
+    # sigmoid of 0.2, 0 and 0.1: 0.549834, 0.5, 0.524979, all in the first bin; (1 + 1/2 + 0) / 3 right
+    found = reliability(torch.tensor([LN9, 0.2, LN9, 0.0, -0.1]))
+    assert found == [pytest.approx([0.524938, 0.5, 0.6]), pytest.approx([0.9, 1.0, 0.4])]
 
 
 def test_d17_accuracy_by_margin_and_its_shares():
@@ -161,6 +175,14 @@ def test_the_baseline_learns_from_the_same_comparisons_and_is_measured_on_the_sa
     found = figures(Letters(x=1.0), rows({"good": [2], "bad": [1]}))
     assert found["bag_of_words"] == 1 and found["accuracy"] == 0.5   # no letter x: no opinion
     assert figures(Letters(), rows({"good": [1], "bad": [2]}))["bag_of_words"] == 0
+
+
+def test_what_the_report_says_is_kept_beside_the_model(tmp_path):
+    *rest, generator = given(Letters(y=0.25, z=3.25), rows({"x": [2], "y": [1], "z": [3]}))
+    text = report(*rest, SimpleNamespace(folder=tmp_path, generator=generator))
+    kept = json.loads((tmp_path / "calibration.json").read_text())
+    assert text == lines(kept) and kept["texts"] == 3
+    assert [low for low, *_ in kept["by_margin"]] == [0, 2] and sum(n for *_, n in kept["bins"]) == 1
 
 
 def test_given_pairs_have_no_ceiling_and_the_report_does_without():

@@ -15,7 +15,7 @@ from minippo.reward import RewardModel
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD, pad_left, pad_right
 from minippo.tools import comparison
-from minippo.tools.comparison import distinct, lines, measure, report, table
+from minippo.tools.comparison import distinct, lines, measure, report, samples, table
 from minippo.tools.words import Judge
 from minippo.transformer import TransformerConfig, build
 
@@ -101,6 +101,8 @@ def test_a_report_measures_both_models_and_the_reference_has_no_kl(small, tmp_pa
     assert figures["policy"].keys() == {
         "score", "kl", "distinct_2", "length", "ended", "judged_positive"}
     assert text.endswith(lines(figures)) and text.count(" ...\n") == 6
+    shown = figures["samples"]
+    assert len(shown) == 6 and text.startswith(table(shown) + "\n\n")   # what is printed is kept
 
 
 def test_without_ratings_there_is_no_judge(small, tmp_path):
@@ -126,8 +128,10 @@ def test_where_hardly_a_response_ends_the_report_says_what_to_do(small, tmp_path
 
 
 def test_the_table_shows_each_prompt_with_what_both_made_of_it():
-    query = pad_left([[END] + TOKENIZER.encode("the")])
-    texts = {"reference": [" sea"], "policy": [" sun "]}
-    scores = {"reference": [-0.5], "policy": [1.0]}
-    assert table(query, texts, scores, TOKENIZER) == (
-        "the ...\n  reference -0.50  sea\n     policy +1.00  sun")
+    query = pad_left([[END] + TOKENIZER.encode("the")] * 7)
+    texts = {"reference": [" sea"] * 7, "policy": [" sun "] * 7}
+    scores = {"reference": [-0.5] * 7, "policy": [1.0] * 7}
+    kept = samples(query, texts, scores, TOKENIZER)
+    assert kept == 6 * [{"prompt": "the", "reference": {"score": -0.5, "text": " sea"},
+                         "policy": {"score": 1.0, "text": " sun "}}]
+    assert table(kept[:1]) == "the ...\n  reference -0.50  sea\n     policy +1.00  sun"
