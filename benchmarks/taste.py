@@ -1,9 +1,10 @@
 """From 200 answers to a policy that wins: does PPO learn what a labeller likes? A Markdown table.
 
-For each scripted labeller and seed: `minippo label`, train_reward.py on its file, finetune_ppo.py, three commands
-as a person would type them. Then the policy and the model it came from answer the same held-out prompts (the part
-"test" of --data, which no stage has seen), and the labeller's own rule says which answer wins; ties count half.
-The noisy labeller judges without its mistakes. What is finished in --out is not done again.
+For each scripted labeller and seed: `minippo label`, train_reward.py on its file, finetune_ppo.py, three
+commands as a person would type them. Then the policy and the model it came from answer the same held-out
+prompts (the part "test" of --data, which no stage has seen), and the labeller's own rule says which answer
+wins; ties count half. The noisy labeller judges without its mistakes. What is finished in --out is not done
+again.
 """
 
 import json

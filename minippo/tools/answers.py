@@ -57,6 +57,8 @@ class Answers:
             raise unwritable(self.journal, error) from None
         try:
             self.given = self.read()
+            if self.given:   # it may have been killed between the two files
+                self.write()
         except BaseException:
             self.close()
             raise

@@ -136,7 +136,7 @@ def pressed(terminal):
     """What is typed next, without waiting for Enter; the terminal is as before afterwards."""
     before = termios.tcgetattr(terminal)
     try:
-        tty.setcbreak(terminal)
+        tty.setcbreak(terminal, termios.TCSADRAIN)   # what is typed already is kept
         return os.read(terminal, 64).decode("utf-8", "replace")
     finally:
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
