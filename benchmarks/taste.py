@@ -9,6 +9,7 @@ again.
 
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -73,14 +74,15 @@ def run(config, name, seed):
     result = folder / "result.json"
     if result.exists():
         return json.loads(result.read_text(encoding="utf-8"))
-    common = f"--model {config.model} --seed {seed}"
+    common = ["--model", config.model, "--seed", str(seed)]
     labels, reward, policy = (str(folder / what) for what in ("labels.jsonl", "reward", "ppo"))
-    seconds = [command(line) for line in (
-        f"-m minippo label {common} --data {config.data} --out {labels} --labeller {name} "
-        f"--count {config.count} {CHOICES[name]}",
-        f"train_reward.py {common} --data {labels} --out {reward} --resume {config.reward_flags}",
-        f"finetune_ppo.py {common} --data {config.data} --reward {reward} --out {policy} --resume "
-        f"{config.ppo_flags}")]
+    seconds = [
+        command("-m", "minippo", "label", *common, "--data", config.data, "--out", labels, "--labeller", name,
+                "--count", str(config.count), *CHOICES[name].split()),
+        command(ROOT / "train_reward.py", *common, "--data", labels, "--out", reward, "--resume",
+                *config.reward_flags.split()),
+        command(ROOT / "finetune_ppo.py", *common, "--data", config.data, "--reward", reward, "--out", policy,
+                "--resume", *config.ppo_flags.split())]
     preferences = len(Path(labels).read_text(encoding="utf-8").splitlines())
     figures = {"labeller": name, "seed": seed, "answers": config.count, "preferences": preferences,
                "seconds": seconds} | duel(config, MEANT[name], policy, seed)
@@ -88,11 +90,12 @@ def run(config, name, seed):
     return figures
 
 
-def command(line):
+def command(*words):
     """Seconds that a command of this repository took; the end of this one if it fails."""
-    begin = time.perf_counter()
-    print("python", line, file=sys.stderr, flush=True)
-    done = subprocess.run([sys.executable, *line.split()], cwd=ROOT, stdout=sys.stderr)
+    begin, words = time.perf_counter(), [str(word) for word in words]
+    print("python", *words, file=sys.stderr, flush=True)
+    done = subprocess.run([sys.executable, *words], stdout=sys.stderr.fileno(),
+                          env=os.environ | {"PYTHONPATH": str(ROOT)})
     if done.returncode:
         sys.exit(done.returncode)
     return round(time.perf_counter() - begin, 1)
