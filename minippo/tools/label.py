@@ -106,6 +106,8 @@ class Keys:
 
     def __init__(self):
         self.typed = ""   # and not looked at
+        if hasattr(sys.stdin, "reconfigure"):   # a key of another encoding is no answer, and no error
+            sys.stdin.reconfigure(errors="replace")
 
     def ask(self, left, right):
         while True:

@@ -74,6 +74,12 @@ def test_the_end_of_the_input_quits_and_keeps_what_was_said(tell, capsys, monkey
     assert len(journal()) == 2
 
 
+def test_a_key_in_another_encoding_is_no_answer(place, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xe9\nl\n"), encoding="utf-8"))
+    launch(label.main, label.Config, "", FLAGS.split())
+    assert [record["answer"] for record in journal()] == ["left"]
+
+
 def test_undo_asks_the_same_pair_again(tell, capsys):
     tell("u", "l", "u", "r", "q")
     first, undone, second = journal()
