@@ -1,0 +1,114 @@
+"""Which pairs to ask about: random ones, the most uncertain, or the best against any. A Markdown table.
+
+A scripted labeller answers 200 times, each way; what the small model of `minippo label` has learned then is
+measured on prompts of another part of the data: how often it orders two responses as the labeller would
+(pairs that the labeller ties are left out), and how often the one it likes best among a prompt's responses
+wins against the others (ties count half), beside the most that was to be had. No policy is trained: the
+responses are written once and kept in --pool, each way chooses among the same.
+"""
+
+import json
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+
+import torch
+
+from minippo import data
+from minippo.corpora.read import read
+from minippo.generation import generate
+from minippo.run import checkpoint
+from minippo.run.exits import launch
+from minippo.run.files import write_atomically
+from minippo.run.flags import option
+from minippo.tools import pairs, taste
+from minippo.tools.answers import Answer
+from minippo.tools.labellers import MEANT, RULES
+from minippo.tools.tables import markdown
+
+WAYS = ("random", "uncertain", "best")
+
+
+@dataclass
+class Config:
+    GROUP = "the answers"
+    model: str = option("runs/pretrain", "folder of the pretrained model")
+    data: str = option("movies", "where prompts come from")
+    pool: str = option("runs/taste/pool.json", "file for the responses; written if it is not there")
+    labellers: str = option(",".join(RULES), "with commas between")
+    seed_count: int = option(3, "how many seeds, from 0: other prompts and candidates come first", low=1)
+    count: int = option(200, "answers", low=1)
+    held_out: int = option(100, "prompts that the small model is measured on", low=1)
+    candidates: int = option(32, "responses to a prompt", low=2)
+
+
+def main(config):
+    learned, held_out = pool(config)
+    rows = []
+    for name in config.labellers.split(","):
+        for way in WAYS:
+            found = [measure(RULES[name], MEANT[name], way, learned, held_out, config.count, seed)
+                     for seed in range(config.seed_count)]
+            counts, accuracies, wins, most = zip(*found)
+            rows.append((name, way, f"{fmean(counts):.0f}", spread(accuracies), spread(wins),
+                         f"{most[0]:.2f}"))
+    print(markdown(("labeller", "pairs", f"preferences of {config.count}", "accuracy",
+                    "best one wins", "at most"), rows))
+
+
+def spread(numbers):
+    return f"{fmean(numbers):.2f} ({min(numbers):.2f} to {max(numbers):.2f})"
+
+
+@torch.no_grad()
+def pool(config):
+    """Two lists of (prompt, texts), to learn from and held out: different texts, none empty, two at least."""
+    path = Path(config.pool)
+    if not path.exists():
+        lm, tokenizer = checkpoint.load_lm(config.model)
+        parts, generator = data.split(read(config.data)), torch.Generator().manual_seed(0)
+        written = []
+        for part, count in (("prompts", config.count), ("test", config.held_out)):
+            prompts, some = data.Prompts(parts[part], tokenizer, 2, 8, lm.config.context - 24), []
+            while len(some) < count:
+                query = prompts.sample(1, generator)
+                rows = generate(lm, query.expand(config.candidates, -1), 24, 0.8, generator=generator)
+                texts = [text for text in dict.fromkeys(map(tokenizer.decode, rows)) if text.strip()]
+                if len(texts) > 1:
+                    some.append((tokenizer.decode(query[0]), texts))
+            written.append(some)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(written).encode())
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def measure(rule, meant, way, learned, held_out, count, seed):
+    """How many answers were preferences, the accuracy, the wins of the one liked best, and of the best."""
+    given = []
+    for place, i in enumerate(torch.randperm(len(learned), generator=pairs.seeded(seed))[:count].tolist()):
+        prompt, texts = learned[i]
+        model, generator = taste.Taste(given), pairs.seeded(seed, place)
+        left, right = (texts[i] for i in pairs.choose(way, model(texts), generator))
+        said = ("right", "tie", "left")[rule(left, right) + 1]
+        given.append(Answer(prompt, left, right, said, 0.5))
+    model, right, wins, most = taste.Taste(given), [], [], []
+    for _, texts in held_out:
+        scores = model(texts).tolist()
+        right += [float((a - b) * meant(one, other) > 0) if a != b else 0.5
+                  for (one, a), (other, b) in pairwise(zip(texts, scores)) if meant(one, other)]
+        shares = [win_share(meant, i, texts) for i in range(len(texts))]
+        wins.append(shares[scores.index(max(scores))])
+        most.append(max(shares))
+    preferences = sum(answer.preference() is not None for answer in given)
+    return preferences, fmean(right or [0.5]), fmean(wins), fmean(most)
+
+
+def win_share(rule, i, texts):
+    """How often a text wins against the other ones; ties count half."""
+    others = texts[:i] + texts[i + 1:]
+    return fmean((rule(texts[i], other) + 1) / 2 for other in others)
+
+
+if __name__ == "__main__":
+    launch(main, Config, __doc__.splitlines()[0])

@@ -1,0 +1,144 @@
+"""Say which of two responses you prefer; what you say is data for train_reward.py."""
+
+import os
+import sys
+from contextlib import closing
+from dataclasses import dataclass
+
+from minippo.run.errors import UserError
+from minippo.run.flags import DeviceConfig, option
+from minippo.tools import taste
+from minippo.tools.answers import SAID, Answer, Answers
+from minippo.tools.labellers import labeller
+from minippo.tools.pairs import Pairs
+
+try:
+    import termios
+    import tty
+except ImportError:   # Windows: a letter and Enter
+    termios = None
+
+KEYS = {"l": "left", "r": "right", "t": "tie", "s": "skip", "u": "undo", "q": "quit"}
+ARROWS = {"\x1b[D": "l", "\x1b[C": "r", "\x1bOD": "l", "\x1bOC": "r", "\x04": "q"}   # and Ctrl-D
+HELP = "  ".join(f"{key} {does}" for key, does in KEYS.items())
+
+
+@dataclass
+class Config(DeviceConfig):
+    GROUP = "the pairs"
+    model: str = option("runs/pretrain", "folder of the model that writes the responses")
+    out: str = option("labels.jsonl",
+                      "file for the preferences; beside it stands the journal, NAME.answers.jsonl")
+    data: str = option("movies", "its held-out texts give their beginnings as prompts")
+    prompts: str = option("", "file with a prompt a line, in their place")
+    count: int = option(200, "answers to stop at; ties count, skips do not", low=1)
+    choose: str = option("random", "which two of the candidates are shown; uncertain: those between which a "
+                         "bag of words is most unsure; best: the one it thinks you like best, and any other",
+                         choices=("random", "uncertain", "best"))
+    candidates: int = option(16, "responses to a prompt, unless two are taken at random", low=2, high=4096)
+    reward: str = option("", "folder of a reward model that chooses, in place of a bag of words")
+    labeller: str = option("", "who answers in your place: shorter, actors, questions, noisy, or "
+                           "module:function of two texts, 1 = the first, -1 = the second, 0 = a tie")
+    every: int = option(20, "answers from one report to the next", low=1)
+    response_length: int = option(24, "tokens a response may have", low=1)
+    temperature: float = option(0.8, "temperature of the responses: stage 3's", low=0.01)
+    shortest_prompt: int = option(2, "fewest tokens of a held-out text given as prompt", low=1)
+    longest_prompt: int = option(8, "most tokens of a held-out text given as prompt", low=1)
+
+    def __post_init__(self):
+        if self.shortest_prompt > self.longest_prompt:
+            raise UserError(f"--shortest-prompt {self.shortest_prompt} is longer than --longest-prompt "
+                            f"{self.longest_prompt}; swap them")
+        if self.reward and self.choose == "random":
+            raise UserError("--reward chooses pairs; give --choose uncertain or --choose best with it")
+
+
+def main(config):
+    """Ask until there are `count` answers; all that was said is on the disk before the next question."""
+    rule = labeller(config.labeller) if config.labeller else None
+    pairs = Pairs(config)
+    with closing(Answers(config.out)) as answers:
+        ask = (lambda left, right: ("right", "tie", "left")[rule(left, right) + 1]) if rule else Keys().ask
+        while answered(answers.given) < config.count:
+            place = len(answers.given)
+            model = taste.Taste(answers.given)
+            prompt, left, right = pairs.pair(place, model)
+            if not rule:
+                show(place, prompt, left, right)
+            said = ask(left, right)
+            if said == "quit":
+                break
+            if said == "undo":
+                print("taken back" if answers.undo() else "there is nothing to take back")
+                continue
+            answers.add(Answer(prompt, left, right, said, model.guess(left, right)))
+            if said != "skip" and answered(answers.given) % config.every == 0:
+                print(report(answers.given), flush=True)
+        print(f"{report(answers.given)}\nwritten: {answers.out}")
+
+
+def answered(given):
+    return sum(answer.answer != "skip" for answer in given)
+
+
+def show(place, prompt, left, right):
+    print(f"\n{place + 1}. {one_line(prompt)} ...\n  [l] {one_line(left)}\n  [r] {one_line(right)}")
+
+
+def one_line(text):
+    """The line breaks in letters: a response must not look like another one."""
+    return "\\n".join(text.splitlines()).strip()
+
+
+def report(given):
+    """A line: how many answers of each kind, and how well a bag of words saw the preferences coming."""
+    counts = [f"{sum(answer.answer == said for answer in given)} {said}" for said in SAID]
+    line = f"{answered(given)} answers: {', '.join(counts)}"
+    if right := taste.right(given):
+        last = right[-50:]
+        line += (f"; a bag of words foresaw {sum(right) / len(right):.0%} of the preferences, "
+                 f"{sum(last) / len(last):.0%} of the last {len(last)}")
+    return line
+
+
+class Keys:
+    """What a person types: a key on a terminal, else a letter and Enter; the end of input quits."""
+
+    def __init__(self):
+        self.typed = ""   # and not looked at
+        if hasattr(sys.stdin, "reconfigure"):   # a key of another encoding is no answer, and no error
+            sys.stdin.reconfigure(errors="replace")
+
+    def ask(self, left, right):
+        while True:
+            print(f"{HELP} > ", end="", flush=True)
+            key = self.key()
+            if key is None or key in KEYS:
+                print(KEYS[key or "q"], flush=True)
+                return KEYS[key or "q"]
+
+    def key(self):
+        """A letter, "" for none, None at the end of the input."""
+        if sys.stdin is None:
+            return None
+        if not (termios and sys.stdin.isatty()):
+            line = sys.stdin.readline()
+            return line.strip()[:1].lower() if line else None
+        if not self.typed:
+            self.typed = pressed(sys.stdin.fileno())
+        for codes, key in ARROWS.items():
+            if self.typed.startswith(codes):
+                self.typed = self.typed[len(codes):]
+                return key
+        key, self.typed = self.typed[:1], self.typed[1:]
+        return key.lower() or None
+
+
+def pressed(terminal):
+    """What is typed next, without waiting for Enter; the terminal is as before afterwards."""
+    before = termios.tcgetattr(terminal)
+    try:
+        tty.setcbreak(terminal, termios.TCSADRAIN)   # what is typed already is kept
+        return os.read(terminal, 64).decode("utf-8", "replace")
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
