@@ -1,5 +1,6 @@
 """Write docs/walkthrough.md: one PPO step on two short responses, every number of it, and pictures."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import torch
 
 from minippo.memory import PPOMemory
 from minippo.policy import at_tokens, entropy_of, log_softmax
-from minippo.ppo import collect, gae, kl_estimates, policy_loss, update, value_loss, whiten
+from minippo.ppo import collect, gae, kl_estimates, penalized_rewards, policy_loss, update, value_loss, whiten
 from minippo.reward import preference_loss
 from minippo.run.errors import UserError
 from minippo.run.flags import option
@@ -84,31 +85,37 @@ def gradients(policy, rollout, clip):
     return {name: by_word(found[place]) for name, place in PLACES.items()} | after_film
 
 
+def judged(rollout, config):
+    """From the log-probabilities to whitened advantages and the critic's loss, step by step."""
+    logprobs, values, mask = rollout.logprobs, rollout.values, rollout.mask
+    scores = score(QUERY, RESPONSES)
+    price, rewards = (penalized_rewards(x, logprobs, rollout.reference_logprobs, mask, config.kl_coef)
+                      for x in (0 * scores, scores))
+    advantages, returns = gae(rewards, values, config.gamma, config.lam)
+    mean = masked_mean(advantages, mask)
+    return {"logp": by_place(logprobs), "ref": by_place(rollout.reference_logprobs),
+            "kl": by_place(kl_estimates(logprobs, rollout.reference_logprobs)[0]),
+            "score": [*map(Number, scores)], "preference": Number(preference_loss(scores[:1], scores[1:])),
+            "price": by_place(price), "reward": by_place(rewards), "value": by_place(values),
+            "delta": by_place(gae(rewards, values, config.gamma, 0)[0]),
+            "advantage": by_place(advantages), "returns": by_place(returns),
+            "white": by_place(whiten(advantages, mask)), "mean": Number(mean),
+            "std": Number(masked_mean((advantages - mean).square(), mask).sqrt()),
+            "loss_value": Number(value_loss(values, values, returns, mask, config.value_clip))}
+
+
 def facts():
     """Every number of the page, by name; `again` holds those after the step."""
     policy, reference, config = example()
     rollout, seen = collect(policy, reference, score, QUERY, config)
-    k1, _, k3 = kl_estimates(rollout.logprobs, rollout.reference_logprobs)
-    advantages, returns = gae(rollout.rewards, rollout.values, config.gamma, config.lam)
-    mean = masked_mean(advantages, rollout.mask)
-    scores = score(QUERY, RESPONSES)
     gradient = logit_gradients(policy, rollout, config.clip)[:, 0].sum(0)
-    found = {"config": config, "step": Number(STEP), "head": by_word(policy.lm.embedding.weight),
-             "policy": {word: distribution(policy.lm, word) for word in WORDS},
-             "reference": {word: distribution(reference.lm, word) for word in WORDS},
-             "logp": by_place(rollout.logprobs), "ref": by_place(rollout.reference_logprobs),
-             "kl": by_place(k1), "k3": by_place(k3), "reward": by_place(rollout.rewards),
-             "price": by_place(-config.kl_coef * k1), "score": [*map(Number, scores)],
-             "preference": Number(preference_loss(scores[:1], scores[1:])),
-             "value": by_place(rollout.values), "returns": by_place(returns),
-             "delta": by_place(gae(rollout.rewards, rollout.values, config.gamma, 0)[0]),
-             "advantage": by_place(advantages), "white": by_place(whiten(advantages, rollout.mask)),
-             "mean": Number(mean),
-             "std": Number(masked_mean((advantages - mean).square(), rollout.mask).sqrt()),
-             "seen": {name: Number(x) for name, x in seen.items()},
-             "grad": gradients(policy, rollout, config.clip),
-             "slope": [*map(Number, gradient @ policy.lm.embedding.weight)],
-             "loss_value": Number(value_loss(rollout.values, rollout.values, returns, rollout.mask, 0.2))}
+    found = judged(rollout, config) | {
+        "config": config, "step": Number(STEP), "head": by_word(policy.lm.embedding.weight),
+        "policy": {word: distribution(policy.lm, word) for word in WORDS},
+        "reference": {word: distribution(reference.lm, word) for word in WORDS},
+        "seen": {name: Number(x) for name, x in seen.items()},
+        "grad": gradients(policy, rollout, config.clip),
+        "slope": [*map(Number, gradient @ policy.lm.embedding.weight)]}
     memory, optimizer = PPOMemory(), torch.optim.SGD(policy.parameters(), STEP)
     memory.store(rollout)
     found["learned"] = {name: Number(x) for name, x in update(policy, optimizer, memory, config).items()}
@@ -140,7 +147,6 @@ REAL = ("A0", "A1", "A2", "B0", "B1")   # B2 is PAD
 def pictures(f):
     """The pictures as SVG, by name."""
     tokens = [WORDS[token] if token >= 0 else "PAD" for token in RESPONSES.flatten()]
-    states = ["film", *tokens[:2], "film", tokens[3]]
 
     def row(name, kind="plain", label="", arrow=False):
         return label or name, kind, [*(format(f[name][place], "") for place in REAL), ""], arrow
@@ -149,7 +155,8 @@ def pictures(f):
     before, after, reference = ([*f[name]["film"]["p"].values()] for name in ("policy", "after", "reference"))
     return {
         "states": grid("Tokens and states", "Each token is chosen in the state after the word before it.",
-                       HEADS, COLUMNS, [("state", "blue", [f"{x} →" for x in states] + [""], True), told]),
+                       HEADS, COLUMNS,
+                       [("state after", "blue", ["film", *tokens[:2], "film", "bad", ""], True), told]),
         "words": bars("After film", "Probability of each word under the reference and under the policy.",
                       WORDS, {"reference": reference, "policy": before}),
         "rewards": grid("Rewards", "Each token pays for its KL; the last one also gets the score.",
@@ -171,8 +178,8 @@ def pictures(f):
 
 def clipped(advantage):
     """Points of the clipped loss over the ratio, as `policy_loss` gives it for one token."""
-    mask, old = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1)
-    return [(x, policy_loss(old + torch.tensor(x).log(), old, old + advantage, mask, 0.2)[0].item())
+    mask, old = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.float64)
+    return [(x, policy_loss(old + math.log(x), old, old + advantage, mask, 0.2)[0].item())
             for x in (0.5, 0.8, 1.0, 1.2, 1.5)]
 
 
