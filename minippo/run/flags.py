@@ -47,6 +47,8 @@ class StageConfig(DeviceConfig):
     overwrite: bool = option(False, "delete the run that --out holds, and begin again")
     compile: bool = option(False, "compile the transformer's blocks (needs a C++ compiler, and a minute)")
     recompute: bool = option(False, "keep no states inside blocks for backward: less memory, more time")
+    tensorboard: bool = option(False, "write the record also for TensorBoard, to OUT/tensorboard "
+                                      "(pip install tensorboard)")
     save_every: float = option(60.0, "seconds from one saving of the whole state to the next", low=0)
 
     def __post_init__(self):
@@ -56,7 +58,7 @@ class StageConfig(DeviceConfig):
 
 def settings(config):
     """What makes a run the run it is, a dict: all flags but where and how it is kept."""
-    kept = ("out", "resume", "overwrite", "save_every")
+    kept = ("out", "resume", "overwrite", "save_every", "tensorboard")
     return {name: value for name, value in asdict(config).items() if name not in kept}
 
 

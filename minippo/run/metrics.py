@@ -25,12 +25,15 @@ class Metrics:
         self.begin = self.done = 0
         self.before, self.printed = 0.0, -10.0   # seconds
         self.file = open_own(self.path)
+        self.events = None   # a SummaryWriter, with --tensorboard
         self.start = self.last = time.perf_counter()
         self.terminal = sys.stderr.isatty()
 
     def state_dict(self):
         """How far the record is, and that far it is on the disk."""
         os.fsync(self.file.fileno())
+        if self.events:
+            self.events.flush()
         return {"bytes": self.file.tell(), "iterations": self.done, "seconds": self.elapsed()}
 
     def clear(self):
@@ -64,6 +67,9 @@ class Metrics:
             self.file.flush()
         except OSError as error:
             raise unwritable(self.path, error) from None
+        if self.events:
+            for key in [key for key in row if key != "iteration"]:
+                self.events.add_scalar(key, math.nan if row[key] is None else row[key], iteration)
         if self.terminal or self.done == self.total or now - self.start - self.printed >= 10:
             self.printed = now - self.start
             self.show(stats, tokens / took)

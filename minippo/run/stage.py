@@ -10,7 +10,7 @@ import torch
 
 from minippo import data
 from minippo.corpora.read import read
-from minippo.run import checkpoint, resume
+from minippo.run import checkpoint, events, resume
 from minippo.run.devices import compile_blocks, keep_freed_memory, peak_memory, pick_device, use_bf16
 from minippo.run.flags import settings
 from minippo.run.folder import check_free, claim, note_other_data, read_from
@@ -33,6 +33,8 @@ class Run:
     def __init__(self, config, shown):
         self.config, self.shown, self.folder = config, shown, Path(config.out)
         check_free(self.folder, config)   # said before anything takes time
+        if config.tensorboard:
+            events.check(self.folder)
         keep_freed_memory()
         self.device = pick_device(config.device)
         self.bf16 = use_bf16(config.precision, self.device)
@@ -76,7 +78,11 @@ class Run:
                 self.done = resume.restore(path, about, total, self.generator, training)
             else:
                 checkpoint.clear(self.folder)
+                events.clear(self.folder)
                 self.metrics.clear()
+            if self.config.tensorboard:
+                self.metrics.events = self.opened.enter_context(
+                    closing(events.writer(self.folder, self.done)))
         if signals:
             raise KeyboardInterrupt
         return self.opened.enter_context(closing(self.remaining(path, about, training)))

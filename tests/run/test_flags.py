@@ -126,7 +126,8 @@ def groups(shown):
     return found
 
 
-THE_RUN = "--seed --device --precision --out --resume --overwrite --compile --recompute --save-every".split()
+THE_RUN = ("--seed --device --precision --out --resume --overwrite --compile --recompute "
+           "--tensorboard --save-every").split()
 
 
 @pytest.mark.parametrize("module, first", [
