@@ -126,7 +126,7 @@ SYMPTOMS = [
     Finding("entropy collapse", entropy_collapse,
             "the policy always gives the same tokens: steps too large, KL too cheap, or entropy made a "
             "cost",
-            "lower --lr; raise --kl-coef; --entropy-coef 0.01, never below 0"),
+            "lower --lr; raise --kl-coef; an --entropy-coef of 0.01"),
     Finding("reward hacked", reward_hacked,
             "the policy found texts that the reward model likes and people would not",
             "raise --kl-coef; fewer --iterations; a better reward model (more --passes, a larger model)"),
@@ -139,10 +139,6 @@ SYMPTOMS = [
     Finding("never clipped", never_clipped,
             "the clip is so wide that it never holds anything back",
             "lower --clip (0.1 to 0.3 is usual)"),
-    Finding("dead critic", dead_critic,
-            "the critic learns nothing, or too slowly for a score that moves: advantages are then as "
-            "noisy as the scores",
-            "raise --value-coef, then --value-clip; --separate-critic begins it as the reward model"),
     Finding("cut off", cut_off,
             "the responses have too little room to end; those that do not are all paid the same, "
             "--missing-end-score",
@@ -150,4 +146,8 @@ SYMPTOMS = [
     Finding("nothing learned", nothing_learned,
             "KL is so dear, the steps so small, or the scores so noisy that the score does not rise",
             "lower --kl-coef if KL stays near 0, raise --lr, raise --iterations"),
+    Finding("dead critic", dead_critic,
+            "the critic learns nothing, or too slowly for a score that moves: advantages are then as "
+            "noisy as the scores",
+            "raise --value-coef, then --value-clip; --separate-critic begins it as the reward model"),
 ]

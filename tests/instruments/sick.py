@@ -36,7 +36,6 @@ STAGES = {
                              "--value-coef 1 --value-clip 0.5"),
 }
 PAGE = ROOT / "docs/doctor.md"
-BEGIN, END = "<!-- tables: written by tests/instruments/sick.py -->\n", "<!-- end -->"
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ FAULTS = [
     Fault("advantages of other responses", "objective falls",
           edits={PPO: ("whiten(advantages, mask), returns)",
                        "whiten(advantages, mask).roll(1, 0), returns)")}),
-    Fault("KL penalty of 100", "nothing learned", "--kl-coef 100"),
+    Fault("KL penalty of 100", "KL outweighs the score", "--kl-coef 100"),
     Fault("ratio to the reference", "ratio to the reference",
           edits={PPO: ("old, mask = batch.logprobs", "old, mask = batch.reference_logprobs")}),
     Fault("dropout in the update", "ratio does not begin at 1",
@@ -87,23 +86,25 @@ FAULTS = [
     Fault("critic not trained", "dead critic", "--value-coef 0"),
     Fault("constant score", "constant score",
           edits={SCRIPT: (SCORE, "return 0 * reward_model(query, response)")}),
+    Fault("score that is noise", "nothing learned",
+          edits={SCRIPT: (SCORE, "return torch.randn(len(query), generator=run.generator)")}),
     Fault("score times 10", "score out of scale",
           edits={SCRIPT: (SCORE, "return 10 * reward_model(query, response)")}),
     Fault("rollouts of 4 responses", "batch too small", "--rollout-size 4 --minibatch-size 4"),
-    Fault("responses of 2 tokens", "nothing ends", "--response-length 2"),
-    Fault("responses of 6 tokens", "cut off", "--response-length 6"),
-    Fault("score grows with length", "nothing ends", "--missing-end-score 0",
+    Fault("responses of 2 tokens", "cut off", "--response-length 2"),
+    Fault("score grows with length, no KL penalty", "nothing ends", "--missing-end-score 0 --kl-coef 0",
           edits={SCRIPT: (SCORE, "return (response != -1).sum(1) / 4 - 2")}),
     Fault("score falls with length", "all ends at once",
           edits={SCRIPT: (SCORE, "return 2 - (response != -1).sum(1) / 4")}),
-    Fault("entropy penalised", "entropy collapse", "--entropy-coef -1"),
+    Fault("entropy bonus of the wrong sign", "entropy collapse", "--entropy-coef 1",
+          edits={PPO: ("loss = loss - config.entropy_coef", "loss = loss + config.entropy_coef")}),
     Fault("clip 1e-3, 8 epochs", "clipped everywhere", "--clip 1e-3 --epochs 8"),
     Fault("clip off", "never clipped", "--clip 1e9"),
     Fault("reward model of random votes", "reward hacked", "--reward {random}"),
     Fault("random votes", "no better than chance", stage="reward", edits={"minippo/corpora/toy.py": (
         "round(toy_rating(text) + rng.gauss(0, 1))", "round(3 * rng.gauss(0, 1))")}),
-    Fault("learning rate 1", "loss jumps", "--lr 1", stage="pretrain"),
-    Fault("learning rate 1e-9", "loss does not fall", "--lr 1e-9", stage="pretrain"),
+    Fault("pretraining at a rate of 1", "loss jumps", "--lr 1", stage="pretrain"),
+    Fault("pretraining at a rate of 1e-9", "loss does not fall", "--lr 1e-9", stage="pretrain"),
 ]
 
 
@@ -162,8 +163,7 @@ class Bench:
 
     def sick(self, fault, architecture):
         """The folder of a run with this fault in it; it is made once."""
-        out = self.folder / architecture / re.sub(r"\W+", "_", fault.name if fault.stage != "pretrain" else
-                                                  f"pretrain {fault.name}")
+        out = self.folder / architecture / re.sub(r"\W+", "_", fault.name)
         code = self.code
         if fault.edits and not out.exists():
             shutil.rmtree(self.folder / "edited", ignore_errors=True)
@@ -234,11 +234,19 @@ def report(rows, alarms, write, seconds):
     second = ("healthy runs", "seeds", "with an alarm", "which")
     print(table(header, rows), table(second, healthy), f"{counted} ({seconds:.0f} seconds)", sep="\n\n")
     if write:
-        text = PAGE.read_text(encoding="utf-8")
-        before, after = text.split(BEGIN)[0], text.split(END)[1]
-        tables = "\n\n".join([counted, markdown(header, rows), markdown(second, healthy)])
-        PAGE.write_text(f"{before}{BEGIN}\n{tables}\n\n{END}{after}", encoding="utf-8")
+        stages = {"any": doctor.ANY_STAGE} | {script: findings for script, _, _, findings in doctor.STAGES}
+        listed = [(stage, finding.name, finding.why, finding.do)
+                  for stage, findings in stages.items() for finding in findings]
+        put("findings", markdown(("stage", "finding", "why", "what to do"), listed))
+        put("runs", "\n\n".join([counted, markdown(header, rows), markdown(second, healthy)]))
     return 0 if right == len(rows) and not any(row[2] for row in healthy) else 1
+
+
+def put(name, tables):
+    """Tables into the page, between the two marks of that name."""
+    text, end = PAGE.read_text(encoding="utf-8"), "<!-- end -->"
+    before, mark, rest = text.partition(f"<!-- {name}: by tests/instruments/sick.py -->\n")
+    PAGE.write_text(f"{before}{mark}\n{tables}\n\n{end}{rest.partition(end)[2]}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -71,6 +71,8 @@ CASES = {
     "not finite": (ppo(ratio=[1.0] * 19 + [None]), ppo()),
     # 0.01 nats, a hundred times what rounding leaves on 100 tokens
     "KL not 0 at the start": (ppo(start={"kl": -0.011}), ppo(start={"kl": -0.009})),
+    # rows 0 to 4 have a KL of 0.4 nats on average, where 10 deviations are 10
+    "KL outweighs the score": (ppo(beta=26.0), ppo(beta=24.0, total=[float(i) for i in range(20)])),
     # the second half: mean -0.04, error 0.025 / sqrt(10) = 0.008; then the same mean, and error 0.1
     "negative KL": (ppo(kl=[0.0, -0.06, -0.04, -0.06, -0.04]), ppo(kl=[0.0, -0.35, 0.25, -0.35, 0.25])),
     # row i: 0.1 i + 0.2 0.2 i = 0.14 i, where 0.06 i is right
