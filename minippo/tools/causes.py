@@ -1,8 +1,9 @@
 """Findings of stage 3: what makes the numbers themselves wrong, then what spoils learning from its start."""
 
 from itertools import pairwise
+from statistics import median
 
-from minippo.tools.findings import Finding, error_of_mean, mean
+from minippo.tools.findings import MANY, Finding, error_of_mean, mean
 
 # ---------------- the numbers themselves are wrong
 
@@ -120,13 +121,17 @@ def kl_outweighs_the_score(seen):
 
 
 def batch_too_small(seen):
-    """The mean of n scores of deviation s scatters by s / sqrt(n): by a third of it and more where n < 8."""
-    means = seen.column("objective/scores")
-    steps = [(b - a) ** 2 / 2 for a, b in pairwise(means)]
-    spread = mean([x * x for x in seen.column("objective/scores_std")])
-    if seen.many and spread < 8 * mean(steps):
-        return (f"the mean score scatters by {mean(steps) ** 0.5:.2f} from one rollout to the next, single "
-                f"scores by {spread ** 0.5:.2f}: as if a rollout had {spread / mean(steps):.0f} responses")
+    """The mean of n scores of deviation s scatters by s / sqrt(n): by a third of it and more where n < 8.
+
+    So a step from one mean to the next, squared, over the squares of both deviations, is 1/n on average; its
+    median, which a few large steps of learning do not move, is 0.455/n (of chi^2, one degree of freedom).
+    """
+    pairs = [[(row.get("objective/scores"), row.get("objective/scores_std") or 0) for row in two]
+             for two in pairwise(seen.rows)]
+    steps = [(b - a) ** 2 / (s * s + t * t) for (a, s), (b, t) in pairs if None not in (a, b) and s + t]
+    if len(steps) >= MANY - 1 and (n := 0.455 / max(median(steps), 1e-9)) < 8:
+        return (f"from one rollout to the next the mean score jumps by {(0.91 / n) ** 0.5:.2f} of a single "
+                f"score's deviation: as if a rollout had {n:.0f} responses")
 
 
 CAUSES = [

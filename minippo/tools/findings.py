@@ -48,9 +48,10 @@ class Seen:
         return mean(self.column(key, self.part(0.75, 1)))
 
     def change(self, key):
-        """Late minus early, and the standard error of that, by the scatter of the rows."""
-        parts = [self.column(key, self.part(*ends)) for ends in ((0, 0.25), (0.75, 1))]
-        return mean(parts[1]) - mean(parts[0]), math.hypot(*map(error_of_mean, parts))
+        """Late minus start, and its standard error: the start is a rollout that scatters as late ones do."""
+        late = self.column(key, self.part(0.75, 1))
+        error = stdev(late) * (1 + 1 / len(late)) ** 0.5 if len(late) > 1 else math.nan
+        return mean(late) - self.start(key), error
 
     @property
     def many(self):

@@ -94,7 +94,7 @@ FAULTS = [
     Fault("responses of 2 tokens", "cut off", "--response-length 2"),
     Fault("score grows with length, no KL penalty", "nothing ends", "--missing-end-score 0 --kl-coef 0",
           edits={SCRIPT: (SCORE, "return (response != -1).sum(1) / 4 - 2")}),
-    Fault("score falls with length", "all ends at once",
+    Fault("score falls with length, no KL penalty", "all ends at once", "--kl-coef 0",
           edits={SCRIPT: (SCORE, "return 2 - (response != -1).sum(1) / 4")}),
     Fault("entropy bonus of the wrong sign", "entropy collapse", "--entropy-coef 1",
           edits={PPO: ("loss = loss - config.entropy_coef", "loss = loss + config.entropy_coef")}),
