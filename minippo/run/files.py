@@ -114,6 +114,17 @@ def hold(path):
     return file
 
 
+def being_written(path):
+    """Whether a process holds the file at this moment; False where the system cannot say (Windows)."""
+    with open(path, "rb") as file:
+        try:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)   # let go when the file is closed, at once
+        except BlockingIOError:
+            return True
+    return False
+
+
 def unwritable(path, error):
     """The UserError for a file that could not be written."""
     return UserError(f"{path}: cannot be written ({error.strerror}); make room, or name "

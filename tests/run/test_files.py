@@ -6,7 +6,14 @@ import time
 import pytest
 
 from minippo.run.errors import UserError
-from minippo.run.files import check_replaceable, hold, open_regular, read_regular, write_atomically
+from minippo.run.files import (
+    being_written,
+    check_replaceable,
+    hold,
+    open_regular,
+    read_regular,
+    write_atomically,
+)
 from tests.robustness.posix import posix
 
 
@@ -143,3 +150,12 @@ def test_a_file_and_nothing_can_be_replaced(near):
     with hold(near / "x") as file:
         file.write(b"b")
     assert (near / "x").read_bytes() == b"ab"
+
+
+@posix
+def test_a_file_is_being_written_while_a_process_holds_it_and_asking_holds_nothing(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with hold(path):
+        assert being_written(path)
+    assert not being_written(path)
+    hold(path).close()   # the question has let go of it
