@@ -6,7 +6,7 @@ import sys
 from minippo.run.errors import complain
 from minippo.run.exits import launch, screens
 
-COMMANDS = ("generate", "curve", "overoptimization", "optimum", "ablations")
+COMMANDS = ("generate", "chat", "compare", "curve", "overoptimization", "optimum", "ablations")
 
 
 def main():
