@@ -66,8 +66,8 @@ class Contest:
             lm, tokenizer = checkpoint.load_lm(name)
             model = ActorCritic(lm, temperature=self.settings.temperature).eval()
         if tokenizer.bpe.to_str() != self.tokenizer.bpe.to_str():
-            raise UserError(f"{name} was trained with another tokenizer than {self.reference}; compare models "
-                            "that began with the same one of stage 1")
+            raise UserError(f"{name} was trained with another tokenizer than {self.reference}; compare "
+                            "models that began with the same one of stage 1")
         if model.temperature != self.settings.temperature:
             print(f"note: {name} writes at temperature {model.temperature:g}, models of stage 1 at "
                   f"{self.settings.temperature:g}", file=sys.stderr)

@@ -111,8 +111,9 @@ class Writer:
         short = [cut(text, self.stops) for text in texts]
         if not self.reward:
             return [(text, None) for text in short]
-        rows = [row if text == whole else (self.tokenizer.encode(text) + [self.tokenizer.end])[:len(row)]
-                for row, text, whole in zip(rows, short, texts)]
+        anew = [(self.tokenizer.encode(text) + [self.tokenizer.end])[:self.config.length] for text in short]
+        rows = [row if text == whole else cut_off
+                for row, cut_off, text, whole in zip(rows, anew, short, texts)]
         return list(zip(short, self.reward(query, self.on_device(pad_right(rows))).tolist()))
 
     def choice(self):

@@ -55,6 +55,20 @@ def test_words_without_a_flag_are_a_tuple(line, runs, n):
     assert parse(Folders, "A test.", line.split()) == Folders(runs, n)
 
 
+@dataclass
+class Stops:
+    stop: tuple = option((), "where to stop")
+    n: int = option(1, "how many")
+
+
+@pytest.mark.parametrize("line, stops", [("", ()), ("--stop a", ("a",)), ("--stop b --n 1 --stop a", ("b", "a"))])
+def test_a_flag_that_may_be_repeated_is_a_tuple_in_the_order_given(line, stops, capsys):
+    assert parse(Stops, "A test.", line.split()) == Stops(stops, 1)
+    with pytest.raises(SystemExit):
+        parse(Stops, "A test.", ["--help"])
+    assert "--stop TEXT  where to stop; may be repeated" in capsys.readouterr().out
+
+
 def test_limits_belong_to_the_range():
     assert given("--count 1 --share 0").share == 0 and given("--share 1.0").share == 1
 
@@ -87,7 +101,7 @@ def test_a_bad_value_leaves_with_status_2_and_one_line(line, reason, capsys):
 @pytest.mark.parametrize("module", MODULES)
 def test_defaults_are_within_their_own_limits_and_of_their_own_type(module):
     for field in fields(module.Config):
-        low, high, choices = (field.metadata[key] for key in ("low", "high", "choices"))
+        low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
         assert low is None or field.default >= low
         assert high is None or field.default <= high
         assert choices is None or field.default in choices
@@ -108,8 +122,10 @@ def shown_by(module, capsys, monkeypatch):
 def test_help_shows_every_flag_with_its_help_and_default(module, capsys, monkeypatch):
     shown = " ".join(shown_by(module, capsys, monkeypatch).split())
     for field in fields(module.Config):
-        assert "--" + field.name.replace("_", "-") in shown
-        default = "" if field.type is bool or field.default == "" else f" (default: {field.default})"
+        flag = field.name.upper() if "words" in field.metadata else "--" + field.name.replace("_", "-")
+        given = " ".join(field.default) if field.type is tuple else field.default
+        default = "" if field.type is bool or given == "" else f" (default: {given})"
+        assert flag in shown
         assert field.metadata["help"] + default in shown
 
 
