@@ -70,13 +70,14 @@ def measured(contest, counts):
             contest.tokenizer, settings.microbatch_size)
         figures[name] = found | known
 
-    for i, (name, model) in enumerate(contest.models.items(), 1):
+    for i, (name, model) in enumerate(contest.models.items()):
         say(f"{name}: {len(contest.query)} responses")
-        add(name, model, model.generate(contest.query, settings.response_length, contest.generator(i)))
+        draws = contest.generator(1 if model is reference else 3 + i)
+        add(name, model, model.generate(contest.query, settings.response_length, draws))
     if counts:
         say(f"best of {counts[-1]}: {len(contest.query) * counts[-1]:,} responses")
         response, paid = draw(reference, contest.reward_model, contest.query, counts[-1], settings,
-                              contest.generator(len(contest.models) + 1))
+                              contest.generator(2))
         for n in counts:
             add(f"best of {n}", reference, best(response, paid, n), kl=best_of_kl(n))
     for name in figures.keys() - {contest.reference}:
