@@ -91,7 +91,7 @@ class Contest:
         self.query = prompts.sample(self.config.prompts, self.generator(0), self.device)
 
     def generator(self, number):
-        """Of prompts, reference, best of n and each model its own: a further model changes no other's draws."""
+        """Prompts, reference, best of n and each model have their own: a further model changes no other."""
         return torch.Generator().manual_seed(self.config.seed + number)
 
 

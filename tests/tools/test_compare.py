@@ -105,7 +105,8 @@ def test_best_of_n_gets_the_higher_scores_the_larger_n_is_and_the_lower_towards_
 
 def test_a_further_model_changes_no_figure_of_the_others(place):
     copied(place / "ppo", place / "twin")
-    two, three = (compare.measured(Contest(config_of(*models)), [2])[0] for models in (["ppo"], ["ppo", "twin"]))
+    two, three = (compare.measured(Contest(config_of(*models)), [2])[0]
+                  for models in (["ppo"], ["ppo", "twin"]))
     assert two == {name: three[name] for name in ("ppo", "pretrain", "best of 2")} and "twin" in three
 
 
@@ -127,7 +128,7 @@ def test_reference_and_reward_model_are_those_the_first_policy_began_with(place)
     contest = Contest(config_of("ppo"))
     assert (contest.reference, contest.reward) == ("pretrain", "reward")
     assert list(contest.models) == ["ppo", "pretrain"]
-    assert contest.settings == Settings(response_length=4)   # as the world's stage 3 was run; else its defaults
+    assert contest.settings == Settings(response_length=4)   # the world's; for all else the defaults
     assert {model.temperature for model in contest.models.values()} == {0.8}
     assert len(contest.query) == 8
 
