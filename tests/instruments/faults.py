@@ -443,7 +443,7 @@ generator=generator).tolist() \
         best_is_the_worst: paid[:, :n].argmax(1) => paid[:, :n].argmin(1)
         best_of_all_that_were_drawn: paid[:, :n].argmax(1) => paid.argmax(1)
         best_of_1_is_always_nearest: abs(best_of_kl(n) - kl) => best_of_kl(n) - kl
-        best_of_n_seeks_high_scores_alone: sought = SIGNS[config.target] * reward_model => sought = reward_model
+        best_of_n_seeks_high_scores_alone: sought = SIGNS[config.target] * => sought =
         those_that_end_are_paid_the_fixed_score: masked_fill(~ended => masked_fill(ended
         best_of_n_has_no_kl: | {"kl": best_of_kl(n)} => | {}
     """),

@@ -61,7 +61,8 @@ class Stops:
     n: int = option(1, "how many")
 
 
-@pytest.mark.parametrize("line, stops", [("", ()), ("--stop a", ("a",)), ("--stop b --n 1 --stop a", ("b", "a"))])
+@pytest.mark.parametrize("line, stops", [("", ()), ("--stop a", ("a",)),
+                                         ("--stop b --n 1 --stop a", ("b", "a"))])
 def test_a_flag_that_may_be_repeated_is_a_tuple_in_the_order_given(line, stops, capsys):
     assert parse(Stops, "A test.", line.split()) == Stops(stops, 1)
     with pytest.raises(SystemExit):
