@@ -6,8 +6,8 @@ import sys
 from minippo.run.errors import complain
 from minippo.run.exits import launch, screens
 
-COMMANDS = ("generate", "report", "microscope", "doctor", "label", "walkthrough", "overoptimization",
-            "optimum", "ablations")
+COMMANDS = ("generate", "chat", "report", "compare", "microscope", "doctor", "label", "walkthrough",
+            "overoptimization", "optimum", "ablations")
 
 
 def main():

@@ -11,7 +11,7 @@ DATA, MODEL, RUN = "the data", "the model", "the run"   # groups of flags in --h
 
 
 def option(default, help, low=None, high=None, choices=None, group=""):
-    """A dataclass field that is also a flag.
+    """A dataclass field that is also a flag; default (): one that may be repeated, a tuple of str.
 
     low, high   the smallest and the largest value allowed
     group       its heading in --help; "": the GROUP of the class that it stands in
@@ -79,6 +79,8 @@ def parse(config_class, description, arguments=None, prog=None):
         if "words" in meta:
             flag, kind = f.name, {"nargs": "*", "default": f.default, "metavar": f.name.upper(),
                                   "help": f"{meta['help']} (default: {' '.join(f.default)})"}
+        elif type(f.default) is tuple:
+            kind = {"action": "append", "metavar": "TEXT", "help": f"{meta['help']}; may be repeated"}
         elif type(f.default) is bool:
             kind = {"action": "store_true", "help": meta["help"]}
         else:
@@ -88,7 +90,8 @@ def parse(config_class, description, arguments=None, prog=None):
         groups[titles[f.name]].add_argument(flag, **kind)
     parser.error = lambda message: sys.exit(complain(f"{message} (see --help)"))
     found = vars(parser.parse_args(arguments))
-    return config_class(**{name: tuple(x) if type(x) is list else x for name, x in found.items()})
+    return config_class(**{name: tuple(x) if type(x) is list else x for name, x in found.items()
+                           if x is not None})   # None: a flag to be repeated that was not given
 
 
 def group_of(config_class, f):

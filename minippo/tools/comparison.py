@@ -6,11 +6,16 @@ import torch
 
 from minippo.memory import in_microbatches
 from minippo.run.files import write_atomically
-from minippo.tokens import PAD
+from minippo.tokens import PAD, joined
+from minippo.tools.frontier import best_of_kl
 from minippo.tools.words import Judge
 
 SAMPLES = 512   # responses of each model behind the figures
 SHOWN = 6       # of them in the table
+DRAWS = 4096    # responses of the reference for best of n, in all: a twentieth of the stage's time
+COUNTS = (1, 2, 4, 8, 16, 32, 64)   # values of n in best of n
+SIGNS = {"positive": 1, "negative": -1}   # of --target
+AT_ONCE = 256   # responses sampled together: more take no less time, and more memory
 
 
 def report(policy, reference, reward_model, prompts, run, tokenizer):
@@ -24,13 +29,14 @@ def report(policy, reference, reward_model, prompts, run, tokenizer):
     config, rows = run.config, run.rows
     generator = torch.Generator().manual_seed(config.seed)
     query = prompts.sample(SAMPLES, generator, run.device)
-    rated = all(any(row.votes for row in rows[part]) for part in ("judge", "prompts"))
-    judge = Judge(rows["judge"], rows["prompts"] + rows["test"]) if rated else None
+    judge = judge_of(rows)
     figures, texts, scores = {}, {}, {}
     for name, model in [("reference", reference), ("policy", policy)]:
         response = model.generate(query, config.response_length, generator)
         figures[name], texts[name], scores[name] = measure(
             model, reference, reward_model, judge, query, response, tokenizer, config.microbatch_size)
+    figures["best_of_n"] = rival(reference, reward_model, judge, query, tokenizer, config, generator,
+                                 figures["policy"]["kl"])
     if judge:
         figures["judge_accuracy"] = judge.accuracy
     kept = figures | {"samples": samples(query, texts, scores, tokenizer)}
@@ -40,6 +46,12 @@ def report(policy, reference, reward_model, prompts, run, tokenizer):
         text += (f"\n\nnote: {ended:.0%} of the responses end by themselves, and all others are "
                  "paid the same; raise --response-length, or give --missing-end-score 0")
     return text
+
+
+def judge_of(parts):
+    """A Judge of the rows by part; None if they have no ratings."""
+    rated = all(any(row.votes for row in parts[part]) for part in ("judge", "prompts"))
+    return Judge(parts["judge"], parts["prompts"] + parts["test"]) if rated else None
 
 
 @torch.no_grad()
@@ -61,35 +73,81 @@ def measure(model, reference, reward_model, judge, query, response, tokenizer, s
     return figures, texts, scores
 
 
+def rival(reference, reward_model, judge, query, tokenizer, config, generator, kl):
+    """Figures of best of n, n such that its KL is nearest to the policy's: what no training reaches there.
+
+    query   (P, Q); of the first DRAWS / n of them n responses each are drawn
+    kl      the policy's KL from the reference, nats
+    """
+    n = min(COUNTS, key=lambda n: abs(best_of_kl(n) - kl))
+    query = query[:DRAWS // n]
+    response, paid = draw(reference, reward_model, query, n, config, generator)
+    figures = measure(reference, reference, reward_model, judge, query, best(response, paid, n), tokenizer,
+                      config.microbatch_size)[0]
+    return {"n": n, "prompts": len(query)} | figures | {"kl": best_of_kl(n)}
+
+
+@torch.no_grad()
+def draw(reference, reward_model, query, count, config, generator):
+    """`count` responses of the reference to each of P queries, and what PPO is paid for them.
+
+    config   that of stage 3, or one with its response_length, target and missing_end_score
+    Returns  response (P, count, R), paid (P, count)
+    """
+    responses, paid = [], []
+    for part in query.repeat_interleave(count, 0).split(AT_ONCE):
+        responses.append(reference.generate(part, config.response_length, generator))
+        ended = (responses[-1] == reference.end).any(1)
+        sought = SIGNS[config.target] * reward_model(part, responses[-1])
+        paid.append(payment(sought, ended, config.missing_end_score))
+    return joined(responses, fill=PAD).unflatten(0, (-1, count)), torch.cat(paid).unflatten(0, (-1, count))
+
+
+def payment(sought, ended, missing_end_score):
+    """What PPO is paid for responses (B,): what it seeks, or a fixed number if they were cut off."""
+    return sought.masked_fill(~ended, missing_end_score) if missing_end_score else sought
+
+
+def best(response, paid, n):
+    """(P, R): of the first n responses (P, N, R) to each query the one that is paid most, paid (P, N)."""
+    return response[torch.arange(len(response)), paid[:, :n].argmax(1)]
+
+
 def distinct(texts, n):
     """Different runs of n words as a share of all: low = the same ones again (Li et al. 2016)."""
     runs = [run for words in map(str.split, texts) for run in zip(*(words[i:] for i in range(n)))]
     return len(set(runs)) / max(1, len(runs))
 
 
-def samples(query, texts, scores, tokenizer):
+def samples(query, texts, scores, tokenizer, count=SHOWN):
     """The first prompts with what each model made of them: a list of dicts that JSON holds."""
     return [{"prompt": tokenizer.decode(query[i]),
              **{name: {"score": scores[name][i], "text": texts[name][i]} for name in texts}}
-            for i in range(min(SHOWN, len(query)))]
+            for i in range(min(count, len(query)))]
 
 
 def table(samples):
+    """Each prompt with what every model made of it, and the score of that."""
     rows = []
-    for sample in samples:
-        rows.append(f"{sample['prompt']} ...")
-        rows += [f"  {name:>9} {x['score']:+.2f}  {x['text'].strip()}"
-                 for name, x in sample.items() if name != "prompt"]
+    for prompt, *others in (sample.items() for sample in samples):
+        wide = max(len(name) for name, _ in others)
+        rows.append(f"{prompt[1]} ...")
+        rows += [f"  {name:>{wide}} {x['score']:+.2f}  {x['text'].strip()}" for name, x in others]
     return "\n".join(rows)
 
 
 def lines(figures):
-    """One line for the reference, one for the policy."""
+    """One line for the reference, one for the policy, one for the best of n responses of the reference."""
     accuracy = f" (accuracy {figures['judge_accuracy']:.2f})" if "judge_accuracy" in figures else ""
-    return "\n".join(
-        f"{name:>9}: score {f['score']:+.2f}"
+    named = {name: figures[name] for name in ("reference", "policy")}
+    if rival := figures.get("best_of_n"):
+        named[f"best of {rival['n']}"] = rival
+    text = "\n".join(
+        f"{name:>10}: score {f['score']:+.2f}"
         + (f", judged positive {f['judged_positive']:.0%}{accuracy}" if "judged_positive" in f
            else "")
         + f", KL {f['kl']:.2f}, distinct-2 {f['distinct_2']:.2f}"
         + f", length {f['length']:.1f}, ended {f['ended']:.0%}"
-        for name, f in figures.items() if name in ("reference", "policy"))
+        for name, f in named.items())
+    beyond = rival and figures["policy"]["kl"] > best_of_kl(COUNTS[-1])
+    return text + (f" (the policy's KL is beyond that of best of {COUNTS[-1]})" if beyond else "")

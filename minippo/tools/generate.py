@@ -1,47 +1,93 @@
-"""Write texts with a model of any stage."""
+"""Write texts with a model of any stage, or with several side by side."""
 
+import json
+import sys
 from dataclasses import dataclass
 
-import torch
-
-from minippo.generation import generate
-from minippo.run import checkpoint
-from minippo.run.devices import pick_device, use_bf16
 from minippo.run.errors import UserError
-from minippo.run.flags import DeviceConfig, option
-from minippo.tokens import pad_left
+from minippo.run.files import read_regular
+from minippo.run.flags import option
+from minippo.tools.writing import AT_ONCE, WritingConfig, flat, say, scored, writers
+
+MOST_BYTES = 2**24   # of prompts
 
 
 @dataclass
-class Config(DeviceConfig):
+class Config(WritingConfig):
     GROUP = "the texts"
-    model: str = option("runs/ppo", "folder of any stage")
     prompt: str = option("", "how the text begins")
-    n: int = option(5, "number of texts", low=1, high=10_000)
-    length: int = option(32, "tokens after the prompt, at most", low=1)
-    temperature: float = option(0.8, "below 1: likelier words; above 1: rarer ones", low=0.01)
-    top_k: int = option(0, "choose among so many likeliest tokens; 0 = all", low=0)
-    top_p: float = option(1.0, "choose among the likeliest tokens of this probability together",
-                          low=0.01, high=1)
+    prompts: str = option("", "file with a prompt a line; - : what comes through a pipe")
+    n: int = option(5, "number of texts to each prompt", low=1, high=10_000)
+    json: bool = option(False, "a line of JSON a text: model, prompt, response, score")
+    stream: bool = option(False, "show each text as it comes; so it is with --n 1 on a terminal")
 
 
 def main(config):
-    """Print `n` texts that begin with the prompt."""
-    device = pick_device(config.device)
-    lm, tokenizer = checkpoint.load_lm(config.model)
-    lm.to(device).bf16 = use_bf16(config.precision, device)
+    """Print `n` texts that begin with each prompt: `prompt |answer`, a line a text."""
+    if config.stream and config.json:
+        raise UserError("--stream shows texts as they come, and --json whole ones; give one of them")
+    prompts, models = read(config), writers(config)
+    queries = {writer: [writer.query(*prompt) for prompt in prompts] for writer in models}
+    texts = [text for text, _ in prompts]
+    alone = config.n == len(prompts) == len(models) == 1 and sys.stdout.isatty()
+    if config.stream or (alone and not config.json):
+        for i, prompt in enumerate(texts):
+            for writer in models:
+                for _ in range(config.n):
+                    print(beginning(models, writer, prompt), end="", flush=True)
+                    say(writer, queries[writer][i])
+        return
+    at_once = max(1, AT_ONCE // config.n)   # prompts
+    for i in range(0, len(texts), at_once):
+        show(config, models, texts[i:i + at_once],
+             {writer: writer.answers([query for query in queries[writer][i:i + at_once]
+                                      for _ in range(config.n)]) for writer in models})
+
+
+def show(config, models, texts, answers):
+    """Print the answers of all models, {writer: n of each prompt, one after the other}, prompt by prompt."""
+    for i, prompt in enumerate(texts):
+        for writer in models:
+            for text, score in answers[writer][i * config.n:(i + 1) * config.n]:
+                if config.json:   # in ASCII: a terminal obeys nothing in it
+                    line = {"model": writer.name, "prompt": prompt, "response": text}
+                    print(json.dumps(line if score is None else line | {"score": score}))
+                else:
+                    print(beginning(models, writer, prompt) + flat(text) + scored(score))
+
+
+def beginning(models, writer, prompt):
+    """What stands before an answer: the model's name, if there are several, and the prompt."""
+    wide = max(len(model.name) for model in models)
+    return (f"{writer.name:<{wide}}  " if len(models) > 1 else "") + (f"{flat(prompt)} |" if prompt else "")
+
+
+def read(config):
+    """The prompts, a list of (text, where it stands); UserError if they cannot be read."""
+    if not config.prompts:
+        return [(config.prompt, "--prompt")]
+    if config.prompt:
+        raise UserError("--prompt and --prompts name different ones; give one of them")
+    found = []
+    for i, line in enumerate(content(config.prompts).removesuffix(b"\n").split(b"\n"), 1):
+        where = f"--prompts {config.prompts}, line {i}:"
+        try:
+            found.append((line.removesuffix(b"\r").decode("utf-8"), where))
+        except UnicodeDecodeError:
+            raise UserError(f"{where} not UTF-8; write it as UTF-8") from None
+    return found
+
+
+def content(path):
+    """The bytes of a file, or of what comes through a pipe."""
     try:
-        prompt = [tokenizer.end] + tokenizer.encode(config.prompt)
-    except UnicodeEncodeError as error:
-        raise UserError(f"--prompt {config.prompt!a:.40} is not UTF-8 from character {error.start} on; "
-                        "write it as UTF-8") from None
-    if len(prompt) + config.length > lm.config.context:
-        raise UserError(
-            f"--prompt has {len(prompt)} tokens and --length asks for {config.length} more; "
-            f"the model has a context of {lm.config.context}: shorten one of them")
-    query = pad_left([prompt] * config.n).to(device)
-    generator = torch.Generator().manual_seed(config.seed)
-    for row in generate(lm, query, config.length, config.temperature,
-                        config.top_k, config.top_p, generator):
-        text = config.prompt + tokenizer.decode(row)
-        print("\\n".join(text.splitlines()))   # a line a text
+        if path != "-":
+            found = read_regular(path, MOST_BYTES)
+        else:
+            found = sys.stdin.buffer.read(MOST_BYTES + 1) if sys.stdin else b""
+    except OSError as error:
+        raise UserError(f"--prompts {path}: cannot be read ({error.strerror}); name a file of prompts, "
+                        "one a line") from None
+    if not found or len(found) > MOST_BYTES:
+        raise UserError(f"--prompts {path}: {'more than 16 MB' if found else 'empty'}; give a prompt a line")
+    return found

@@ -19,7 +19,7 @@ from minippo.run.files import write_atomically
 from minippo.run.flags import option
 from minippo.run.folder import finished_at
 from minippo.tokens import PAD
-from minippo.tools.comparison import distinct
+from minippo.tools.comparison import SIGNS, distinct, payment
 from minippo.tools.frontier import BEST, PPO, best_of, best_of_kl, draw, fit, table, verdict
 from minippo.tools.words import Judge
 
@@ -164,7 +164,7 @@ class Bench:
         lm, self.tokenizer = checkpoint.load_lm(at(config.model, seed))
         self.reference = self.place(ActorCritic(lm, temperature=settings["temperature"]))
         self.reward = self.place(checkpoint.load_reward(at(config.reward, seed))[0])
-        self.sign = {"positive": 1, "negative": -1}[settings["target"]]
+        self.sign = SIGNS[settings["target"]]
         room = lm.config.context - settings["response_length"]
         fitting = rows.fitting(parts, self.tokenizer, prompts=room, test=room)   # as stage 3 does
         prompts = data.Prompts(fitting["test"], self.tokenizer, settings["shortest_prompt"],
@@ -192,9 +192,8 @@ class Bench:
     def judged(self, policy, query, response, texts):
         """{name: (B,)}. The score is what PPO seeks: fixed for responses that were cut off."""
         ended = (response == policy.end).any(1)
-        score, logit = self.sign * self.reward(query, response), self.judge.bag(texts)
-        if fixed := self.settings["missing_end_score"]:
-            score = score.masked_fill(~ended, fixed)
+        logit = self.judge.bag(texts)
+        score = payment(self.sign * self.reward(query, response), ended, self.settings["missing_end_score"])
         kl = torch.zeros_like(score)
         if policy is not self.reference:
             kl = (policy(query, response)[0] - self.reference(query, response)[0]).sum(1)

@@ -439,6 +439,25 @@ generator=generator).tolist() \
         judge_reads_the_prompt: judge.positive(texts) \
 => judge.positive([tokenizer.decode(q) + t for q, t in zip(query, texts)])
         compared_length_of_columns: (response != PAD).sum(1) => (response != 2 * PAD).sum(1)
+        best_is_the_worst: paid[:, :n].argmax(1) => paid[:, :n].argmin(1)
+        best_of_all_that_were_drawn: paid[:, :n].argmax(1) => paid.argmax(1)
+        best_of_1_is_always_nearest: abs(best_of_kl(n) - kl) => best_of_kl(n) - kl
+        best_of_n_seeks_high_scores_alone: sought = SIGNS[config.target] * => sought =
+        those_that_end_are_paid_the_fixed_score: masked_fill(~ended => masked_fill(ended
+        best_of_n_has_no_kl: | {"kl": best_of_kl(n)} => | {}
+    """),
+    ("minippo/tools/compare.py", "tests/tools/test_compare.py", """
+        won_turned: (a > b) + (a == b) / 2 => (a < b) + (a == b) / 2
+        ties_are_won: (a == b) / 2 => (a == b)
+        interval_of_the_normal_distribution: (middle - half) / scale => share - half
+        won_against_oneself: won(scores[name], scores[contest.reference]) => won(scores[name], scores[name])
+    """),
+    ("minippo/tools/writing.py", "tests/tools/test_generate.py", """
+        half_a_character_shown: self.tokenizer.decode(row).rstrip(HALF) => self.tokenizer.decode(row)
+        half_a_stop_shown: len(text) - begun(text, self.stops) => len(text)
+        cut_at_the_last_stop: text[:min((at for => text[:max((at for
+        streamed_at_temperature_1: lm.logits(states).float() / temperature => lm.logits(states).float()
+        streamed_past_the_end: if tokens.item() == lm.end: => if tokens.item() == lm.end + 1:
     """),
     ("minippo/tools/curves.py", "tests/tools/test_report.py", """
         drawn_an_iteration_early: finite(row["iteration"]) + 1 => finite(row["iteration"])

@@ -55,6 +55,21 @@ def test_words_without_a_flag_are_a_tuple(line, runs, n):
     assert parse(Folders, "A test.", line.split()) == Folders(runs, n)
 
 
+@dataclass
+class Stops:
+    stop: tuple = option((), "where to stop")
+    n: int = option(1, "how many")
+
+
+@pytest.mark.parametrize("line, stops", [("", ()), ("--stop a", ("a",)),
+                                         ("--stop b --n 1 --stop a", ("b", "a"))])
+def test_a_flag_that_may_be_repeated_is_a_tuple_in_the_order_given(line, stops, capsys):
+    assert parse(Stops, "A test.", line.split()) == Stops(stops, 1)
+    with pytest.raises(SystemExit):
+        parse(Stops, "A test.", ["--help"])
+    assert "--stop TEXT  where to stop; may be repeated" in capsys.readouterr().out
+
+
 def test_limits_belong_to_the_range():
     assert given("--count 1 --share 0").share == 0 and given("--share 1.0").share == 1
 

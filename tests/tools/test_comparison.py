@@ -15,7 +15,18 @@ from minippo.reward import RewardModel
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD, pad_left, pad_right
 from minippo.tools import comparison
-from minippo.tools.comparison import distinct, lines, measure, report, samples, table
+from minippo.tools.comparison import (
+    best,
+    distinct,
+    draw,
+    lines,
+    measure,
+    payment,
+    report,
+    rival,
+    samples,
+    table,
+)
 from minippo.tools.words import Judge
 from minippo.transformer import TransformerConfig, build
 
@@ -71,6 +82,7 @@ def test_figures_of_responses_by_hand():
 def small(monkeypatch):
     """Few samples and small models: policy, reference, reward."""
     monkeypatch.setattr(comparison, "SAMPLES", 8)
+    monkeypatch.setattr(comparison, "DRAWS", 128)
     torch.manual_seed(0)
     config = TransformerConfig(TOKENIZER.vocab_size, END, width=8, heads=1, layers=1, context=128)
     lm = build(config)
@@ -103,6 +115,10 @@ def test_a_report_measures_both_models_and_the_reference_has_no_kl(small, tmp_pa
     assert text.endswith(lines(figures)) and text.count(" ...\n") == 6
     shown = figures["samples"]
     assert len(shown) == 6 and text.startswith(table(shown) + "\n\n")   # what is printed is kept
+    # the policy is far off: best of 64 is the nearest, and of 128 draws that leaves 2 prompts
+    assert (figures["best_of_n"]["n"], figures["best_of_n"]["prompts"]) == (64, 2)
+    assert figures["best_of_n"].keys() == figures["policy"].keys() | {"n", "prompts"}
+    assert figures["best_of_n"]["score"] > figures["reference"]["score"]
 
 
 def test_without_ratings_there_is_no_judge(small, tmp_path):
@@ -135,3 +151,93 @@ def test_the_table_shows_each_prompt_with_what_both_made_of_it():
     assert kept == 6 * [{"prompt": "the", "reference": {"score": -0.5, "text": " sea"},
                          "policy": {"score": 1.0, "text": " sun "}}]
     assert table(kept[:1]) == "the ...\n  reference -0.50  sea\n     policy +1.00  sun"
+
+
+# ---------------------------------------------------------------- best of n
+
+FIGURES = {"score": 1.0, "kl": 0.0, "distinct_2": 0.5, "length": 9.0, "ended": 1.0}
+
+
+class Counting:
+    """A reference that answers with 5, 6, 7, ... and never ends. Every token is as likely as any other."""
+    end = END
+
+    def __init__(self):
+        self.drawn = 0
+
+    def generate(self, query, length, generator):
+        self.drawn += len(query)
+        return torch.arange(self.drawn - len(query), self.drawn)[:, None] % 250 + 5   # 250 of 257 tokens
+
+    def __call__(self, query, response):
+        return (-1.0 * (response != PAD),)
+
+
+def asked(**flags):
+    return Config(response_length=1, **{"missing_end_score": 0.0} | flags)
+
+
+def by_token(query, response):
+    """A reward model that likes token 7 best, then 6, 8, 5, 9, ..."""
+    return -(response[:, 0] - 6.9).abs()
+
+
+@pytest.mark.parametrize("kl, n", [
+    (-0.1, 1), (0.0, 1), (0.09, 1), (0.1, 2),   # ln 2 - 1/2 = 0.193
+    (0.41, 2), (0.42, 4),                       # ln 4 - 3/4 = 0.636
+    (1.51, 8), (1.52, 16),                      # ln 8 - 7/8 = 1.204 and ln 16 - 15/16 = 1.835
+    (2.83, 32), (2.84, 64), (50.0, 64),         # ln 32 - 31/32 = 2.497 and ln 64 - 63/64 = 3.175
+])
+def test_best_of_n_is_shown_at_the_n_whose_kl_is_nearest(kl, n):
+    query = torch.zeros(70, 1).long()
+    found = rival(Counting(), by_token, None, query, TOKENIZER, asked(), None, kl)
+    assert found["n"] == n
+    # 4096 draws in all: 64 prompts at n = 64, and never more prompts than there are
+    assert found["prompts"] == (64 if n == 64 else 70)
+
+
+def test_the_kl_of_best_of_n_is_ln_n_less_n_1_over_n():
+    found = rival(Counting(), by_token, None, torch.zeros(3, 1).long(), TOKENIZER, asked(), None, 0.6)
+    assert found["kl"] == pytest.approx(1.386294 - 0.75) and found["n"] == 4
+    # 5 to 8, 9 to 12, 13 to 16: the best are 7, 9, 13, at -0.1, -2.1, -6.1
+    assert found["score"] == pytest.approx(-8.3 / 3) and found["length"] == 1 and found["ended"] == 0
+
+
+def test_every_query_has_its_own_draws_and_the_best_of_the_first_n_is_taken():
+    response, paid = draw(Counting(), by_token, torch.zeros(2, 1).long(), 4, asked(), None)
+    assert response.tolist() == [[[5], [6], [7], [8]], [[9], [10], [11], [12]]]
+    assert paid[0].tolist() == pytest.approx([-1.9, -0.9, -0.1, -1.1])
+    assert best(response, paid, 2).tolist() == [[6], [9]]
+    assert best(response, paid, 4).tolist() == [[7], [9]]
+
+
+def test_towards_negative_texts_the_best_is_the_one_of_the_lowest_score():
+    response, paid = draw(Counting(), by_token, torch.zeros(2, 1).long(), 4, asked(target="negative"), None)
+    assert best(response, paid, 4).tolist() == [[5], [12]]   # farthest from 6.9
+
+
+def test_a_response_that_was_cut_off_is_paid_the_fixed_score_also_where_it_would_be_best():
+    assert payment(torch.tensor([2.0, 3.0]), torch.tensor([True, False]), -1.0).tolist() == [2.0, -1.0]
+    assert payment(torch.tensor([2.0, 3.0]), torch.tensor([True, False]), 0.0).tolist() == [2.0, 3.0]
+    _, paid = draw(Counting(), by_token, torch.zeros(1, 1).long(), 3, asked(missing_end_score=-7.0), None)
+    assert paid.tolist() == [[-7.0] * 3]   # none of them ends
+
+
+def test_draws_in_parts_are_those_of_each_query_and_of_one_width(monkeypatch):
+    class Growing(Counting):
+        def generate(self, query, length, generator):
+            return super().generate(query, length, generator).expand(-1, self.drawn // 2)
+    monkeypatch.setattr(comparison, "AT_ONCE", 2)
+    response, paid = draw(Growing(), by_token, torch.zeros(2, 1).long(), 2, asked(), None)
+    assert response.tolist() == [[[5, PAD], [6, PAD]], [[7, 7], [8, 8]]] and paid.shape == (2, 2)
+
+
+def test_the_line_of_best_of_n_says_where_its_kl_ends():
+    figures = {"reference": FIGURES, "policy": FIGURES | {"kl": 3.1},
+               "best_of_n": FIGURES | {"n": 64, "kl": 3.17}}
+    *_, last = lines(figures).splitlines()
+    assert last == "best of 64: score +1.00, KL 3.17, distinct-2 0.50, length 9.0, ended 100%"
+    figures["policy"]["kl"] = 3.2   # above ln 64 - 63/64 = 3.175
+    assert lines(figures).endswith("ended 100% (the policy's KL is beyond that of best of 64)")
+    del figures["best_of_n"]        # as an older version wrote it
+    assert len(lines(figures).splitlines()) == 2

@@ -1,0 +1,125 @@
+"""Models of stages 1 and 3 that answer the same held-out prompts, and what they are measured with."""
+
+import os
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+
+from minippo import data
+from minippo.corpora.read import read
+from minippo.policy import ActorCritic
+from minippo.run import checkpoint, rows
+from minippo.run.devices import pick_device, use_bf16
+from minippo.run.errors import UserError
+from minippo.tools.comparison import SIGNS, judge_of
+
+
+@dataclass
+class Settings:
+    """Flags of the first model of stage 3 that hold for all; without one, the defaults of stage 3."""
+    temperature: float = 0.8
+    response_length: int = 24
+    shortest_prompt: int = 2
+    longest_prompt: int = 8
+    target: str = "positive"
+    missing_end_score: float = -1.0
+    microbatch_size: int = 0
+
+
+class Contest:
+    """Models by name, the reference among them, and prompts, reward model and judge.
+
+    config      has models (folders), reference, reward, data ("" = what the first of stage 3 had), prompts
+                (how many), and the flags of a DeviceConfig
+    reference   the name of the reference in `models`, {name: ActorCritic}; reward: the reward model's folder
+    judge       a Judge; None if the data has no ratings
+    query       (P, Q)
+    Raises      UserError for a folder that holds no model of stage 1 or 3, or one of another tokenizer
+    """
+
+    def __init__(self, config):
+        self.config, self.device = config, pick_device(config.device)
+        stages = {name: stage_of(name) for name in config.models}
+        if len(set(map(os.path.realpath, stages))) < len(config.models):
+            raise UserError("a folder is named twice; name each model once")
+        first = next((name for name, stage in stages.items() if stage == "ppo"), None)
+        given = checkpoint.read_config(first)["settings"] if first else {}
+        self.settings = settings_of(first, given)
+        pretrained = next((name for name, stage in stages.items() if stage == "pretrain"), None)
+        reference = config.reference or pretrained or origin(first, given, "model", "--reference")
+        same = [name for name in stages if os.path.realpath(name) == os.path.realpath(reference)]
+        self.reference = same[0] if same else reference
+        stage_of(self.reference)
+        self.reward = config.reward or origin(first, given, "reward", "--reward")
+        _, reward_model, self.tokenizer = checkpoint.load_both(self.reference, self.reward)
+        self.reward_model = self.place(reward_model)
+        self.models = {name: self.load(name) for name in dict.fromkeys([*stages, self.reference])}
+        self.ask()
+
+    def load(self, name):
+        """The model in a folder; one of stage 1 writes at the temperature of the first of stage 3."""
+        if stage_of(name) == "ppo":
+            model, tokenizer = checkpoint.load_policy(name)
+        else:
+            lm, tokenizer = checkpoint.load_lm(name)
+            model = ActorCritic(lm, temperature=self.settings.temperature).eval()
+        if tokenizer.bpe.to_str() != self.tokenizer.bpe.to_str():
+            raise UserError(f"{name} was trained with another tokenizer than {self.reference}; compare "
+                            "models that began with the same one of stage 1")
+        if model.temperature != self.settings.temperature:
+            print(f"note: {name} writes at temperature {model.temperature:g}, models of stage 1 at "
+                  f"{self.settings.temperature:g}", file=sys.stderr)
+        return self.place(model)
+
+    def place(self, model):
+        model.lm.bf16 = use_bf16(self.config.precision, self.device)
+        return model.to(self.device)
+
+    def ask(self):
+        """The prompts, as stage 3 takes them for its own report, and the judge."""
+        trained = checkpoint.read_config(self.reference)["settings"]
+        self.data = self.config.data or str(trained.get("data", "movies"))
+        room = min(model.lm.config.context for model in self.models.values())
+        room -= self.settings.response_length
+        parts = data.split(read(self.data))
+        self.judge = judge_of(parts)
+        fitting = rows.fitting(parts, self.tokenizer, prompts=room, test=room)
+        prompts = data.Prompts(fitting["test"], self.tokenizer, self.settings.shortest_prompt,
+                               self.settings.longest_prompt, room)
+        self.query = prompts.sample(self.config.prompts, self.generator(0), self.device)
+
+    def generator(self, number):
+        """Prompts, reference, best of n and each model have their own: a further model changes no other."""
+        return torch.Generator().manual_seed(self.config.seed + number)
+
+
+def stage_of(folder):
+    """"pretrain" or "ppo"; UserError if the folder holds no model that writes."""
+    stage = checkpoint.read_config(folder)["stage"]
+    if stage == "reward":
+        raise UserError(f"{folder}: holds a reward model, which writes nothing; name folders of stage 1 or 3 "
+                        "(and this one with --reward)")
+    return stage
+
+
+def settings_of(folder, given):
+    """Settings from a folder's config.json, a dict; UserError if stage 3 writes no such values."""
+    found = Settings(**{f.name: given.get(f.name, f.default) for f in fields(Settings)})
+    kinds = {float: (int, float)}
+    if (not all(isinstance(getattr(found, f.name), kinds.get(f.type, f.type)) for f in fields(Settings))
+            or found.target not in SIGNS or not 1 <= found.shortest_prompt <= found.longest_prompt
+            or not 0.01 <= found.temperature <= 1e9
+            or found.response_length < 1 or found.microbatch_size < 0):
+        raise UserError(f"{folder}/config.json: damaged (no settings of stage 3); run the stage again")
+    return found
+
+
+def origin(folder, given, name, flag):
+    """The folder of the model or reward model that a run began with; UserError if it is not here."""
+    path = given.get(name)
+    if not isinstance(path, str) or not os.path.isfile(Path(path) / "config.json"):
+        was = f"{folder} began with {path}, which is not here" if folder else "no model of stage 3 says which"
+        raise UserError(f"{flag} is needed ({was}); name its folder")
+    return path
