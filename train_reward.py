@@ -81,9 +81,8 @@ def normalize(reward_model, pretrained, prompts, config, run):
     query = prompts.sample(config.normalize_samples, run.generator, run.device)
     response = generate(lm, query, config.response_length, config.temperature, generator=run.generator)
     ended = (response == lm.end).any(1)
-    with torch.no_grad():
-        scores = reward_model(query, response)
-    scores = scores[ended] if ended.sum() > 1 else scores   # none was learned for texts that are cut off
+    with torch.no_grad():   # no score was learned for texts that are cut off
+        scores = reward_model(query, response)[ended if ended.sum() > 1 else ...]
     try:
         reward_model.normalize(scores)
     except ValueError as error:

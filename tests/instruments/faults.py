@@ -494,7 +494,7 @@ generator=generator).tolist() \
         lm_loss_dropped: if config.lm_coef: => if False:
         normalized_on_the_trained: lm = run.place(pretrained) => lm = reward_model.lm
         not_normalized: reward_model.normalize(scores) => pass
-        cut_off_normalized: scores[ended] if ended.sum() > 1 else scores => scores
+        cut_off_normalized: [ended if ended.sum() > 1 else ...] => [...]
         regression_ignored: if config.loss == "regression" else None => if False else None
     """),
     ("minippo/data.py", "tests/instruments/test_survivors.py", """

@@ -84,7 +84,7 @@ def test_the_stages_end_with_the_same_numbers_on_every_device(
         command = [*world.arguments_of("pretrain", "stopped"), "--resume"]
         pretrain.main(parse(pretrain.Config, "", command))
     files = [path.relative_to(here) for path in here.glob("[pr]*/*")]   # of the three stages
-    assert len(files) == 13
+    assert len(files) == 15
     for file in files:
         assert_similar(there / file, here / file)
     assert_similar(there / "stopped/model.pt", here / "pretrain/model.pt")
