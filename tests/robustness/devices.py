@@ -58,7 +58,7 @@ def assert_similar(file, other):
 
 
 def write(model):
-    generate.main(generate.Config(model=model, prompt="the", precision="fp32", top_k=9, top_p=0.9))
+    generate.main(generate.Config(model=str(model), prompt="the", precision="fp32", top_k=9, top_p=0.9))
 
 
 @pytest.mark.parametrize("architecture", ["decoder", "seq2seq"])
@@ -83,8 +83,9 @@ def test_the_stages_end_with_the_same_numbers_on_every_device(
         monkeypatch.chdir(there)
         command = [*world.arguments_of("pretrain", "stopped"), "--resume"]
         pretrain.main(parse(pretrain.Config, "", command))
-    files = [path.relative_to(here) for path in here.glob("[pr]*/*")]   # of the three stages
-    assert len(files) == 15
+    files = [path.relative_to(here) for path in here.glob("[pr]*/*")   # of the three stages
+             if path.name != "report.html"]   # a drawing of the rest
+    assert len(files) == 14
     for file in files:
         assert_similar(there / file, here / file)
     assert_similar(there / "stopped/model.pt", here / "pretrain/model.pt")
