@@ -125,7 +125,7 @@ def test_help_shows_every_flag_with_its_help_and_default(module, capsys, monkeyp
     for field in fields(module.Config):
         plain = "words" in field.metadata   # without a flag: several words, a tuple
         assert (f"[{field.name.upper()} ...]" if plain else "--" + field.name.replace("_", "-")) in shown
-        usual = " ".join(field.default) if plain else field.default
+        usual = " ".join(field.default) if field.type is tuple else field.default
         default = "" if field.type is bool or usual == "" else f" (default: {usual})"
         assert field.metadata["help"] + default in shown
 
