@@ -49,7 +49,7 @@ def grid(title, desc, heads, columns, rows, left=None):
         for (x, cell), (right, other) in pairwise(zip(columns, rows[row][2])):
             if cell and other and right - x <= 104:   # not from one response to the next
                 parts += [line([(right - 36, 59 + 52 * row), (x + 38, 59 + 52 * row)], arrow=True),
-                          text((x + right) / 2, 51 + 52 * row, label, "small mid")]
+                          text((x + right) / 2, 39 + 52 * row, label, "small mid")]
     return svg(title, desc, 52 + 52 * len(rows), parts)
 
 
