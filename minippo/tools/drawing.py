@@ -49,7 +49,7 @@ def grid(title, desc, heads, columns, rows, left=None):
         for (x, cell), (right, other) in pairwise(zip(columns, rows[row][2])):
             if cell and other and right - x <= 104:   # not from one response to the next
                 parts += [line([(right - 36, 59 + 52 * row), (x + 38, 59 + 52 * row)], arrow=True),
-                          text((x + right) / 2, 51 + 52 * row, label, "small mid")]
+                          text((x + right) / 2, 39 + 52 * row, label, "small mid")]
     return svg(title, desc, 52 + 52 * len(rows), parts)
 
 
@@ -85,8 +85,8 @@ def curves(title, desc, panels):
                   line([at(0.5, low - 0.1), at(1.5, low - 0.1)], "rule")]
         parts += [text(at(x, 0)[0], 266, words, "small mid") for x, words in
                   ((0.5, "0.5"), (0.8, "0.8"), (1, "1"), (1.2, "1.2"), (1.5, "1.5 = ratio"))]
-        for label, (x, y) in marked.items():
+        for i, (label, (x, y)) in enumerate(marked.items()):   # neighbours may touch: above, below, above
             across, down = at(x, y)
             parts += [f'<circle class="gold" cx="{across:g}" cy="{down:g}" r="6"/>',
-                      text(across, down - 12, label, "small mid")]
+                      text(across, down + (20 if i % 2 else -12), label, "small mid")]
     return svg(title, desc, 284, parts)

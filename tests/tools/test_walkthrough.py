@@ -121,20 +121,24 @@ def test_kl_rewards_and_gae_of_the_three_tokens_of_a(found):
 
 
 def test_whitening_of_the_five_tokens(found):
-    # B: -1.031243, -0.535123 by the same steps; the five sum to 0.051791, mean 0.010358
-    # squares 0.552446 + 0.330498 + 0.09 + 1.063462 + 0.286357 = 2.322763; / 5 - 0.010358^2 = 0.464445
-    assert [found["advantage"][x] for x in ("B0", "B1", "B2")] == near(-1.031243, -0.535123, 0)
-    assert (found["mean"], found["std"]) == near(0.010358, 0.681502)
-    assert found["white"]["A0"] == pytest.approx((0.743267 - 0.010358) / 0.681502, abs=1e-5)
+    # bad after film: policy -0.2 - 1.544355 = -1.744355, reference 0.2 - 1.558745 = -1.358745, kl -0.385610
+    # END after bad, policy (-0.3, 0.9): 1.8, 0.3, -1.35, 0.45, 0.6; sum 11.049177, log 2.402356: -0.602356
+    # reference (-0.3, 0.7): 1.4, 0.3, -1.15, 0.25, 0.6; sum 8.827840, log 2.177910: -0.777910, kl 0.175554
+    # deltas 0.077122 - 0.5 - 0.1 = -0.522878, -0.035111 - 1 + 0.5 = -0.535111; -0.522878 - 0.95 * 0.535111
+    assert [found["advantage"][x] for x in ("B0", "B1", "B2")] == near(-1.031233, -0.535111, 0)
+    # 0.743267 + 0.574890 + 0.3 - 1.031233 - 0.535111 = 0.051813, / 5 = 0.010363
+    # squares 0.552446 + 0.330499 + 0.09 + 1.063442 + 0.286344 = 2.322731; / 5 - 0.010363^2 = 0.464439
+    assert (found["mean"], found["std"]) == near(0.010363, 0.681498)
+    assert found["white"]["A0"] == pytest.approx(1.075431, abs=1e-5)   # (0.743267 - 0.010363) / 0.681498
     assert found["white"]["B2"] == 0
 
 
 def test_gradient_step_and_ratio_of_very(found):
-    # -A / 5 (1 - p): 1.075432 / 5 * 0.630038
+    # -A / 5 (1 - p): 1.075431 / 5 * 0.630038
     assert found["grad"]["A0"]["very"] == pytest.approx(-0.135513, abs=1e-5)
     # of bad in B: 1.528391 / 5 * (1 - 0.174758)
     assert found["grad"]["B0"]["bad"] == pytest.approx(0.252259, abs=1e-5)
-    # A's other column: 1.075432 / 5 * 0.174758; the state after film gets both
+    # A's other column: 1.075431 / 5 * 0.174758; the state after film gets both
     assert found["grad"]["film"]["bad"] == pytest.approx(0.252259 + 0.037588, abs=1e-5)
     gradient, head = [*found["grad"]["film"].values()], example.HEAD
     slope = [sum(g * vector[i] for g, vector in zip(gradient, head)) for i in (0, 1)]
