@@ -55,7 +55,7 @@ def score(query, response):
 
 
 def example():
-    """policy, reference, config: as stage 3, but a nat of KL costs 0.2, and one step is taken, not clipped."""
+    """policy, reference, config: as stage 3, but a nat of KL costs 0.2, and one step, not clipped."""
     reference = frozen(ActorCritic(LastWord(REFERENCE)).double())
     config = PPOConfig(kl_coef=0.2, epochs=1, minibatch_size=2, max_grad_norm=0)
     return Given(LastWord(POLICY), Critic()), reference, config
