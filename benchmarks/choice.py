@@ -24,7 +24,7 @@ from minippo.run.files import write_atomically
 from minippo.run.flags import option
 from minippo.tools import pairs, taste
 from minippo.tools.answers import Answer
-from minippo.tools.labellers import MEANT, RULES
+from minippo.tools.labellers import MEANT, RULES, said
 from minippo.tools.tables import markdown
 
 WAYS = ("random", "uncertain", "best")
@@ -90,8 +90,7 @@ def measure(rule, meant, way, learned, held_out, count, seed):
         prompt, texts = learned[i]
         model, generator = taste.Taste(given), pairs.seeded(seed, place)
         left, right = (texts[i] for i in pairs.choose(way, model(texts), generator))
-        said = ("right", "tie", "left")[rule(left, right) + 1]
-        given.append(Answer(prompt, left, right, said, 0.5))
+        given.append(Answer(prompt, left, right, said(rule, left, right), 0.5))
     model, right, wins, most = taste.Taste(given), [], [], []
     for _, texts in held_out:
         scores = model(texts).tolist()

@@ -33,7 +33,6 @@ from minippo.run.exits import launch
 from minippo.run.flags import option
 from minippo.tokens import PAD
 from minippo.tools import comparison
-from minippo.tools.words import Judge
 
 WINDOW = 5              # iterations of the moving mean
 LEVELS = (1.0, 1.25)    # scores to reach
@@ -140,8 +139,7 @@ def summary(records):
 
 def judged(sides, prompts, reward_model, parts, tokenizer, stage):
     """Score, KL, the judge's share and more of both policies at the end, on prompts they did not see."""
-    rated = all(any(row.votes for row in parts[part]) for part in ("judge", "prompts"))
-    judge = Judge(parts["judge"], parts["prompts"] + parts["test"]) if rated else None
+    judge = comparison.judge_of(parts)
     query = prompts.sample(comparison.SAMPLES, torch.Generator().manual_seed(stage.seed))
     found = {}
     for name, side in sides.items():

@@ -31,6 +31,12 @@ def use_bf16(precision, device):
     return device.type == "cpu" and native()
 
 
+def place(model, device, precision):
+    """The model on a device, its language model's matrix products as --precision says."""
+    getattr(model, "lm", model).bf16 = use_bf16(precision, device)
+    return model.to(device)
+
+
 def keep_freed_memory():
     """Ask the C library to keep freed memory for the next tensor: getting it anew takes a tenth of a step."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

@@ -11,7 +11,7 @@ import torch
 from minippo import data
 from minippo.corpora.read import read
 from minippo.run import checkpoint, events, resume
-from minippo.run.devices import compile_blocks, keep_freed_memory, peak_memory, pick_device, use_bf16
+from minippo.run.devices import compile_blocks, keep_freed_memory, peak_memory, pick_device, place, use_bf16
 from minippo.run.flags import settings
 from minippo.run.folder import check_free, claim, note_other_data, read_from
 from minippo.run.metrics import Metrics, clock
@@ -111,10 +111,10 @@ class Run:
     def place(self, model):
         """The model on this run's device, computing as the flags say."""
         lm = getattr(model, "lm", model)
-        lm.bf16, lm.recompute = self.bf16, self.config.recompute
+        lm.recompute = self.config.recompute
         if self.config.compile:
             compile_blocks(lm)
-        return model.to(self.device)
+        return place(model, self.device, self.config.precision)
 
     def log(self, stats, tokens):
         """Record the statistics of this iteration, a dict of numbers; it worked through so many tokens."""

@@ -4,7 +4,9 @@ import json
 
 import torch
 
+from minippo.data import Prompts
 from minippo.memory import in_microbatches
+from minippo.run import rows
 from minippo.run.files import write_atomically
 from minippo.tokens import PAD, joined
 from minippo.tools.frontier import best_of_kl
@@ -26,10 +28,10 @@ def report(policy, reference, reward_model, prompts, run, tokenizer):
     run                 the Run of stage 3: the judge learns from its rows "judge", and is measured on
                         "prompts" and "test"
     """
-    config, rows = run.config, run.rows
+    config = run.config
     generator = torch.Generator().manual_seed(config.seed)
     query = prompts.sample(SAMPLES, generator, run.device)
-    judge = judge_of(rows)
+    judge = judge_of(run.rows)
     figures, texts, scores = {}, {}, {}
     for name, model in [("reference", reference), ("policy", policy)]:
         response = model.generate(query, config.response_length, generator)
@@ -52,6 +54,12 @@ def judge_of(parts):
     """A Judge of the rows by part; None if they have no ratings."""
     rated = all(any(row.votes for row in parts[part]) for part in ("judge", "prompts"))
     return Judge(parts["judge"], parts["prompts"] + parts["test"]) if rated else None
+
+
+def held_out(parts, tokenizer, room, shortest, longest):
+    """Prompts that PPO did not see: beginnings, `shortest` to `longest` tokens, of the rows "test"."""
+    fitting = rows.fitting(parts, tokenizer, prompts=room, test=room)   # as stage 3 leaves texts out
+    return Prompts(fitting["test"], tokenizer, shortest, longest, room)
 
 
 @torch.no_grad()

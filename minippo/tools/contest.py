@@ -10,10 +10,10 @@ import torch
 from minippo import data
 from minippo.corpora.read import read
 from minippo.policy import ActorCritic
-from minippo.run import checkpoint, rows
-from minippo.run.devices import pick_device, use_bf16
+from minippo.run import checkpoint
+from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError
-from minippo.tools.comparison import SIGNS, judge_of
+from minippo.tools.comparison import SIGNS, held_out, judge_of
 
 
 @dataclass
@@ -74,8 +74,7 @@ class Contest:
         return self.place(model)
 
     def place(self, model):
-        model.lm.bf16 = use_bf16(self.config.precision, self.device)
-        return model.to(self.device)
+        return place(model, self.device, self.config.precision)
 
     def ask(self):
         """The prompts, as stage 3 takes them for its own report, and the judge."""
@@ -85,9 +84,8 @@ class Contest:
         room -= self.settings.response_length
         parts = data.split(read(self.data))
         self.judge = judge_of(parts)
-        fitting = rows.fitting(parts, self.tokenizer, prompts=room, test=room)
-        prompts = data.Prompts(fitting["test"], self.tokenizer, self.settings.shortest_prompt,
-                               self.settings.longest_prompt, room)
+        prompts = held_out(parts, self.tokenizer, room, self.settings.shortest_prompt,
+                           self.settings.longest_prompt)
         self.query = prompts.sample(self.config.prompts, self.generator(0), self.device)
 
     def generator(self, number):

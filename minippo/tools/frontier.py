@@ -8,6 +8,8 @@ import math
 import numpy as np
 import torch
 
+from minippo.tools.tables import markdown
+
 BEST, PPO = "best of n", "PPO"
 COLUMNS = {"kl": "KL", "score": "learned score", "judge": "judge's score",
            "judged_positive": "judged positive", "distinct_2": "distinct-2",
@@ -94,7 +96,7 @@ def label(method, setting):
 
 def table(points):
     """Markdown: means over the seeds, with the smallest and the largest; then what they are."""
-    rows = [["", *COLUMNS.values()], ["---"] * (1 + len(COLUMNS))]
+    rows = []
     for method in (BEST, PPO):
         for setting, group in by_setting(points, method).items():
             rows.append([label(method, setting)])
@@ -102,7 +104,7 @@ def table(points):
                 x = [p[name] for p in group]
                 low, mean, high = (f"{round(f(x), 2) + 0.0:.2f}" for f in (min, np.mean, max))
                 rows[-1].append(mean if low == high else f"{mean} ({low} to {high})")
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + NOTE
+    return markdown(["", *COLUMNS.values()], rows) + NOTE
 
 
 def draw(points, path):

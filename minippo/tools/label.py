@@ -4,12 +4,12 @@ import os
 import sys
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 from minippo.run.errors import UserError
 from minippo.run.flags import DeviceConfig, option
-from minippo.tools import taste
+from minippo.tools import labellers, taste
 from minippo.tools.answers import SAID, Answer, Answers
-from minippo.tools.labellers import labeller
 from minippo.tools.pairs import Pairs
 
 try:
@@ -55,10 +55,10 @@ class Config(DeviceConfig):
 
 def main(config):
     """Ask until there are `count` answers; all that was said is on the disk before the next question."""
-    rule = labeller(config.labeller) if config.labeller else None
+    rule = labellers.labeller(config.labeller) if config.labeller else None
     pairs = Pairs(config)
     with closing(Answers(config.out)) as answers:
-        ask = (lambda left, right: ("right", "tie", "left")[rule(left, right) + 1]) if rule else Keys().ask
+        ask = partial(labellers.said, rule) if rule else Keys().ask
         while answered(answers.given) < config.count:
             place = len(answers.given)
             model = taste.Taste(answers.given)
@@ -110,6 +110,7 @@ class Keys:
             sys.stdin.reconfigure(errors="replace")
 
     def ask(self, left, right):
+        """What was typed, a word of KEYS: asks until it is one."""
         while True:
             print(f"{HELP} > ", end="", flush=True)
             key = self.key()

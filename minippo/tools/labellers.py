@@ -33,6 +33,11 @@ def noisy(one, other):
     return -shorter(one, other) if wrong else shorter(one, other)
 
 
+def said(rule, left, right):
+    """What the labeller of a rule answers to a pair: "left", "right" or "tie"."""
+    return ("right", "tie", "left")[rule(left, right) + 1]
+
+
 def sign(x):
     return (x > 0) - (x < 0)
 
@@ -49,18 +54,20 @@ def labeller(name):
     rule = RULES[name] if name in RULES else imported(name)
 
     def checked(one, other):
+        """What the rule says, -1, 0 or 1."""
         try:
-            said = rule(one, other)
+            found = rule(one, other)
         except Exception as error:   # of a function that is not ours
             raise UserError(f"--labeller {name}: {type(error).__name__}: {error}; the function takes two "
                             "texts") from None
-        if said not in (-1, 0, 1):
-            raise UserError(f"--labeller {name} said {said!r:.40}; it has to be -1, 0 or 1")
-        return said
+        if found not in (-1, 0, 1):
+            raise UserError(f"--labeller {name} said {found!r:.40}; it has to be -1, 0 or 1")
+        return found
     return checked
 
 
 def imported(name):
+    """The function that module:function names; UserError if there is none."""
     module, colon, function = name.partition(":")
     if not (module and colon and function):
         raise UserError(f"--labeller {name}: no such rule; there is {', '.join(RULES)}, or give "

@@ -13,14 +13,14 @@ from minippo import data, ppo
 from minippo.corpora.read import read
 from minippo.memory import PPOMemory, Rollout, in_microbatches
 from minippo.policy import ActorCritic
-from minippo.run import checkpoint, rows
+from minippo.run import checkpoint
 from minippo.run.devices import pick_device, use_bf16
 from minippo.run.errors import UserError, printable
 from minippo.run.flags import option, words
 from minippo.tokens import masked_mean
 from minippo.tools import page, runs
+from minippo.tools.comparison import SIGNS, held_out
 
-SIGNS = {"positive": 1, "negative": -1}
 SETTINGS = {"data": str, "model": str, "reward": str, "temperature": float, "target": str, "lr": float,
             "shortest_prompt": int, "longest_prompt": int, "precision": str, "rollout_size": int,
             "separate_critic": bool, "kl_target": float,
@@ -76,7 +76,9 @@ def looks_of(config, run):
         if hasattr(part, "bf16"):
             part.bf16 = use_bf16(settings["precision"], device)
     reference, looks = fresh.reference(), {}
-    query = held_out(settings, tokenizer, lm.config.context, config.seed).to(device)
+    room, parts = lm.config.context - settings["response_length"], data.split(read(settings["data"]))
+    prompts = held_out(parts, tokenizer, room, settings["shortest_prompt"], settings["longest_prompt"])
+    query = prompts.sample(settings["rollout_size"], torch.Generator().manual_seed(config.seed)).to(device)
     for name in TITLES if config.policy == "both" else [config.policy]:
         ppo_config = ppo.PPOConfig(**{f.name: settings[f.name] for f in fields(ppo.PPOConfig)})
         if name == "finished" and settings["kl_target"]:   # it was steered: where it had come to
@@ -99,14 +101,6 @@ def settings_of(config, run):
         if not os.path.isfile(os.path.join(found[name], "config.json")):
             raise UserError(f"{found[name]}: no model, and {run} was made from it; give --{name} FOLDER")
     return found
-
-
-def held_out(settings, tokenizer, context, seed):
-    """Queries (B, Q) that PPO did not see, made as stage 3 makes those of its comparison."""
-    room, parts = context - settings["response_length"], data.split(read(settings["data"]))
-    test = rows.fitting(parts, tokenizer, prompts=room, test=room)["test"]
-    prompts = data.Prompts(test, tokenizer, settings["shortest_prompt"], settings["longest_prompt"], room)
-    return prompts.sample(settings["rollout_size"], torch.Generator().manual_seed(seed))
 
 
 @dataclass

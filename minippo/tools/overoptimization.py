@@ -12,14 +12,14 @@ import torch
 from minippo import data
 from minippo.corpora.read import read
 from minippo.policy import ActorCritic
-from minippo.run import checkpoint, rows
-from minippo.run.devices import pick_device, use_bf16
+from minippo.run import checkpoint
+from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError
 from minippo.run.files import write_atomically
 from minippo.run.flags import option
 from minippo.run.folder import finished_at
 from minippo.tokens import PAD
-from minippo.tools.comparison import SIGNS, distinct, payment
+from minippo.tools.comparison import SIGNS, distinct, held_out, payment
 from minippo.tools.frontier import BEST, PPO, best_of, best_of_kl, draw, fit, table, verdict
 from minippo.tools.words import Judge
 
@@ -166,15 +166,13 @@ class Bench:
         self.reward = self.place(checkpoint.load_reward(at(config.reward, seed))[0])
         self.sign = SIGNS[settings["target"]]
         room = lm.config.context - settings["response_length"]
-        fitting = rows.fitting(parts, self.tokenizer, prompts=room, test=room)   # as stage 3 does
-        prompts = data.Prompts(fitting["test"], self.tokenizer, settings["shortest_prompt"],
-                               settings["longest_prompt"], room)
+        prompts = held_out(parts, self.tokenizer, room, settings["shortest_prompt"],
+                           settings["longest_prompt"])
         generator = torch.Generator().manual_seed(seed)
         self.query = prompts.sample(config.prompts, generator, self.device)
 
     def place(self, model):
-        model.lm.bf16 = use_bf16(self.settings["precision"], self.device)
-        return model.to(self.device).eval()
+        return place(model, self.device, self.settings["precision"]).eval()
 
     def respond(self, policy, count):
         """`count` responses to each of P prompts: texts (P lists), {name: (P, count) on the CPU}"""

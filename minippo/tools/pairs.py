@@ -9,7 +9,7 @@ from minippo.corpora.read import read
 from minippo.corpora.rows import Row
 from minippo.generation import generate
 from minippo.run import checkpoint
-from minippo.run.devices import pick_device, use_bf16
+from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError
 from minippo.run.files import read_regular
 
@@ -27,7 +27,7 @@ class Pairs:
             self.reward.to(self.device)
         else:
             self.lm, self.tokenizer = checkpoint.load_lm(config.model)
-        self.lm.to(self.device).bf16 = use_bf16(config.precision, self.device)
+        place(self.lm, self.device, config.precision)
         rows = own_prompts(config.prompts) if config.prompts else data.split(read(config.data))["prompts"]
         self.prompts = data.Prompts(rows, self.tokenizer, config.shortest_prompt, config.longest_prompt,
                                     self.lm.config.context - config.response_length)

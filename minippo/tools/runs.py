@@ -45,15 +45,17 @@ def _row(path, number, line):
 
 def settings(folder):
     """The flags that a finished run was made with, a dict; {} for one that is not finished."""
-    if not (Path(folder) / "config.json").exists():
-        return {}
-    return checkpoint.read_config(folder)["settings"]
+    return _config(folder).get("settings", {})
 
 
 def defaults(folder):
     """What these flags are without a command line, a dict; {} if the run is not finished, or kept none."""
-    found = checkpoint.read_config(folder).get("defaults") if settings(folder) else None
+    found = _config(folder).get("defaults")
     return found if isinstance(found, dict) else {}
+
+
+def _config(folder):
+    return checkpoint.read_config(folder) if (Path(folder) / "config.json").exists() else {}
 
 
 def figures(folder, name="comparison.json"):

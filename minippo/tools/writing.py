@@ -6,7 +6,7 @@ import torch
 
 from minippo.generation import filtered, generate, sample
 from minippo.run import checkpoint
-from minippo.run.devices import pick_device, use_bf16
+from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError
 from minippo.run.flags import DeviceConfig, option
 from minippo.tokens import pad_left, pad_right
@@ -56,8 +56,7 @@ class Writer:
             raise UserError(f"{config.reward} was trained with another tokenizer than {folder}; "
                             "name a reward model that was trained from the same model of stage 1")
         for model in filter(None, (self.lm, self.reward)):
-            model.to(device)
-            getattr(model, "lm", model).bf16 = use_bf16(config.precision, device)
+            place(model, device, config.precision)
         self.generator = torch.Generator().manual_seed(config.seed)
 
     def query(self, text, where="--prompt"):

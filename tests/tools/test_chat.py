@@ -9,19 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
-from minippo.reward import RewardModel
-from minippo.run import checkpoint
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
-from minippo.run.flags import DeviceConfig
 from minippo.tokenizer import Tokenizer
 from minippo.tools import chat
 from minippo.tools.chat import Config, main
 from minippo.tools.writing import Writer, writers
-from minippo.transformer import TransformerConfig, build
 from tests.robustness.posix import posix
+from tests.tools.folders import put
 
 ROOT = Path(__file__).resolve().parents[2]
 BYTES = Tokenizer.train([], 257)   # each byte is a token
@@ -31,13 +27,8 @@ BYTES = Tokenizer.train([], 257)   # each byte is a token
 def folders(tmp_path_factory):
     """Folders of models by name: two of stage 1, and a reward model."""
     root = tmp_path_factory.mktemp("models")
-    for name in ("one", "other", "reward"):
-        torch.manual_seed(len(name))
-        lm = build(TransformerConfig(257, BYTES.end, width=8, heads=1, layers=1, context=48))
-        for parameter in lm.parameters():
-            torch.nn.init.normal_(parameter, std=0.7)
-        stage, model = ("reward", RewardModel(lm)) if name == "reward" else ("pretrain", lm)
-        checkpoint.save(root / name, stage, model, BYTES, DeviceConfig())
+    for name, stage in [("one", "pretrain"), ("other", "pretrain"), ("reward", "reward")]:
+        put(root / name, stage, BYTES)
     return root
 
 

@@ -9,16 +9,14 @@ import pytest
 import torch
 
 from minippo.generation import generate as sample_all
-from minippo.reward import RewardModel
 from minippo.run import checkpoint
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
-from minippo.run.flags import DeviceConfig
 from minippo.tokenizer import Tokenizer
 from minippo.tools import generate, writing
 from minippo.tools.generate import Config, main, read
 from minippo.tools.writing import Writer, begun, cut, flat, one_by_one, typed, writers
-from minippo.transformer import TransformerConfig, build
+from tests.tools.folders import put
 
 BYTES = Tokenizer.train([], 257)                       # each byte is a token
 PAIRS = Tokenizer.train(["the sea the sun"] * 9, 262)  # five more
@@ -28,19 +26,10 @@ PAIRS = Tokenizer.train(["the sea the sun"] * 9, 262)  # five more
 def folders(tmp_path_factory):
     """Folders of models by name: two of stage 1, a reward model, and one of each with another tokenizer."""
     root = tmp_path_factory.mktemp("models")
-
-    def put(name, stage, tokenizer, context=48):
-        torch.manual_seed(len(name))
-        lm = build(TransformerConfig(tokenizer.vocab_size, tokenizer.end, width=8, heads=1, layers=1,
-                                     context=context))
-        for parameter in lm.parameters():
-            torch.nn.init.normal_(parameter, std=0.7)
-        model = RewardModel(lm) if stage == "reward" else lm
-        checkpoint.save(root / name, stage, model, tokenizer, DeviceConfig())
     for name, stage, tokenizer in [("one", "pretrain", BYTES), ("other", "pretrain", BYTES),
                                    ("reward", "reward", BYTES), ("pairs", "pretrain", PAIRS)]:
-        put(name, stage, tokenizer)
-    put("short", "reward", BYTES, context=20)
+        put(root / name, stage, tokenizer)
+    put(root / "short", "reward", BYTES, context=20)
     return root
 
 
