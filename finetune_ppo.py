@@ -14,7 +14,8 @@ from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.run.flags import DATA, MODEL, RUN, StageConfig, option
 from minippo.run.stage import Run
-from minippo.tools import comparison, report
+from minippo.tools import report
+from minippo.tools.shared import comparison
 from minippo.training import linear_decay
 
 

@@ -11,7 +11,7 @@ from minippo.run.flags import DATA, MODEL, RUN, StageConfig, option
 from minippo.run.stage import Run
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD
-from minippo.tools import samples
+from minippo.tools.shared import samples
 from minippo.training import cross_entropy, linear_decay, step
 from minippo.transformer import ARCHITECTURES, TransformerConfig, build
 

@@ -13,7 +13,7 @@ from minippo.run.exits import launch
 from minippo.run.flags import DATA, MODEL, RUN, StageConfig, option
 from minippo.run.stage import Run
 from minippo.tokens import PAD
-from minippo.tools import calibration
+from minippo.tools.shared import calibration
 from minippo.training import cross_entropy, linear_decay, step
 
 

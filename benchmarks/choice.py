@@ -22,10 +22,10 @@ from minippo.run import checkpoint
 from minippo.run.exits import launch
 from minippo.run.files import write_atomically
 from minippo.run.flags import option
-from minippo.tools import pairs, taste
-from minippo.tools.answers import Answer
-from minippo.tools.labellers import MEANT, RULES, said
-from minippo.tools.tables import markdown
+from minippo.tools.labels import pairs, taste
+from minippo.tools.labels.answers import Answer
+from minippo.tools.labels.labellers import MEANT, RULES, said
+from minippo.tools.shared.tables import markdown
 
 WAYS = ("random", "uncertain", "best")
 

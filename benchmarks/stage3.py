@@ -32,7 +32,7 @@ from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.run.flags import option
 from minippo.tokens import PAD
-from minippo.tools import comparison
+from minippo.tools.shared import comparison
 
 WINDOW = 5              # iterations of the moving mean
 LEVELS = (1.0, 1.25)    # scores to reach

@@ -26,8 +26,8 @@ from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.run.files import write_atomically
 from minippo.run.flags import option
-from minippo.tools.labellers import MEANT, RULES
-from minippo.tools.tables import markdown
+from minippo.tools.labels.labellers import MEANT, RULES
+from minippo.tools.shared.tables import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 

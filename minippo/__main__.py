@@ -2,5 +2,4 @@
 
 from minippo.run.commands import main
 
-if __name__ == "__main__":
-    main()
+main()

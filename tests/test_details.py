@@ -20,7 +20,7 @@ from minippo.policy import ActorCritic
 from minippo.ppo import PPOConfig, kl_estimates
 from minippo.reward import RewardModel
 from minippo.tokenizer import Tokenizer
-from minippo.tools.calibration import accuracy, expected_calibration_error
+from minippo.tools.shared.calibration import accuracy, expected_calibration_error
 from minippo.transformer import TransformerConfig, build
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,10 +1,15 @@
 """The package stands on torch, numpy and tokenizers alone, its modules on each other one way."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 from statistics import median
+
+import pytest
+
+from minippo.run.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -77,7 +82,7 @@ PACKAGE = ROOT / "minippo"
 FILES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 SHELF = {name: path for name, path in FILES.items()
          if path.parent == PACKAGE and name not in ("__init__", "__main__")}
-FOLDERS = ("run", "corpora", "tools")
+FOLDERS = ("run", "corpora", "tools", "experiments")
 
 
 def folder_of(module):
@@ -110,11 +115,18 @@ def test_ppo_knows_neither_the_transformer_nor_the_reward_model():
     assert targets_of(PACKAGE / "ppo.py") <= {"memory", "run.flags", "tokens", "training"}
 
 
-def test_what_surrounds_a_stage_knows_no_tool():
-    reached = {name: targets_of(path) for name, path in FILES.items() if folder_of(name) == "run"}
+@pytest.mark.parametrize("folder, above", [("run", ("tools", "experiments")), ("tools", ("experiments",))])
+def test_what_surrounds_a_stage_knows_no_tool_and_tools_know_no_experiment(folder, above):
+    reached = {name: targets_of(path) for name, path in FILES.items() if folder_of(name) == folder}
     assert len(reached) > 10
     assert not {(name, target) for name, targets in reached.items() for target in targets
-                if folder_of(target) == "tools"}
+                if folder_of(target) in above}
+
+
+def test_every_folder_is_packaged():
+    packaged = re.search(r"packages = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.S).group(1)
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in FILES.values()}
+    assert set(re.findall(r'"(.*?)"', packaged)) == folders
 
 
 def test_imports_go_round_in_no_circle():
@@ -151,6 +163,13 @@ def first_line(node):
 def test_shelf_and_scripts_are_1600_lines_at_most_and_ppo_270():
     assert sum(map(lines_of, READ)) <= 1600
     assert lines_of(PACKAGE / "ppo.py") <= 270
+
+
+def test_tools_are_3000_lines_at_most_and_a_command_is_one_file_of_200():
+    assert sum(lines_of(path) for name, path in FILES.items() if folder_of(name) == "tools") <= 3000
+    commands = {path.stem: lines_of(path) for path in (PACKAGE / "tools").glob("*.py")}
+    assert commands.keys() - {"__init__"} <= COMMANDS.keys()
+    assert max(commands.values()) <= 200
 
 
 def test_no_function_is_longer_than_30_lines_a_script_s_main_40_and_half_are_below_10():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minippo.tools.page import escaped
+from minippo.tools.shared.page import escaped
 from tests.robustness.world import without_times
 
 pytestmark = pytest.mark.slow

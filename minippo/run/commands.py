@@ -1,4 +1,4 @@
-"""minippo COMMAND: tools to look at models with, each a module of minippo/tools."""
+"""minippo COMMAND: tools to look at models with, and experiments; each is a module of that folder."""
 
 import importlib
 import sys
@@ -6,8 +6,11 @@ import sys
 from minippo.run.errors import complain
 from minippo.run.exits import launch, screens
 
-COMMANDS = ("generate", "chat", "report", "compare", "microscope", "doctor", "label", "walkthrough",
-            "overoptimization", "optimum", "ablations")
+FOLDERS = {
+    "tools": ("generate", "chat", "report", "compare", "microscope", "doctor", "label"),
+    "experiments": ("overoptimization", "optimum", "ablations", "walkthrough"),
+}
+COMMANDS = {name: f"minippo.{folder}.{name}" for folder, names in FOLDERS.items() for name in names}
 
 
 def main():
@@ -27,4 +30,4 @@ def main():
 
 
 def tool(command):
-    return importlib.import_module(f"minippo.tools.{command}")
+    return importlib.import_module(COMMANDS[command])

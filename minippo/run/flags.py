@@ -1,6 +1,7 @@
 """A dataclass is the command line: each field is a flag, its default, its help and its range."""
 
 import argparse
+import math
 import sys
 from dataclasses import asdict, dataclass, field, fields
 
@@ -113,3 +114,14 @@ def within(kind, low, high):
         return value
     convert.__name__ = kind.__name__  # argparse names it in "invalid int value"
     return convert
+
+
+def numbers(text, kind, low):
+    """Numbers with commas between them, sorted, each once; UserError for anything else."""
+    try:
+        found = sorted({kind(part) for part in text.split(",") if part.strip()})
+    except ValueError:
+        found = []
+    if not found or not all(low <= x < math.inf for x in found):
+        raise UserError(f"{text!r}: give numbers from {low} on, with commas between them")
+    return found

@@ -2,17 +2,16 @@
 
 import json
 import math
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from minippo.run.errors import UserError
 from minippo.run.files import check_replaceable, write_atomically
-from minippo.run.flags import DeviceConfig, option, words
-from minippo.tools import comparison, page, tables
-from minippo.tools.comparison import best, draw, measure
-from minippo.tools.contest import Contest
-from minippo.tools.frontier import best_of_kl
-from minippo.tools.overoptimization import numbers, say
+from minippo.run.flags import DeviceConfig, numbers, option, words
+from minippo.tools.shared import comparison, page, tables
+from minippo.tools.shared.comparison import best, best_of_kl, draw, measure
+from minippo.tools.shared.contest import Contest
 
 SHOWN = {"score": ("score", "+.2f"), "won_by_score": ("won by score", None),
          "judged_positive": ("judged positive", ".0%"), "won_by_judge": ("won by judge", None),
@@ -72,11 +71,12 @@ def measured(contest, counts):
         figures[name] = found | known
 
     for i, (name, model) in enumerate(contest.models.items()):
-        say(f"{name}: {len(contest.query)} responses")
+        print(f"{name}: {len(contest.query)} responses", file=sys.stderr, flush=True)
         draws = contest.generator(1 if model is reference else 3 + i)
         add(name, model, model.generate(contest.query, settings.response_length, draws))
     if counts:
-        say(f"best of {counts[-1]}: {len(contest.query) * counts[-1]:,} responses")
+        print(f"best of {counts[-1]}: {len(contest.query) * counts[-1]:,} responses", file=sys.stderr,
+              flush=True)
         response, paid = draw(reference, contest.reward_model, contest.query, counts[-1], settings,
                               contest.generator(2))
         for n in counts:

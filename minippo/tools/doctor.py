@@ -12,10 +12,10 @@ from pathlib import Path
 from minippo.run.errors import UserError
 from minippo.run.files import being_written
 from minippo.run.flags import words
-from minippo.tools import runs
-from minippo.tools.causes import CAUSES
-from minippo.tools.findings import ANY_STAGE, MANY, STAGE_1, STAGE_2, Seen
-from minippo.tools.symptoms import SYMPTOMS
+from minippo.tools.findings.causes import CAUSES
+from minippo.tools.findings.finding import ANY_STAGE, MANY, STAGE_1, STAGE_2, Seen
+from minippo.tools.findings.symptoms import SYMPTOMS
+from minippo.tools.shared import runs
 
 WIDE = 100   # columns of the text
 

@@ -8,9 +8,9 @@ from functools import partial
 
 from minippo.run.errors import UserError
 from minippo.run.flags import DeviceConfig, option
-from minippo.tools import labellers, taste
-from minippo.tools.answers import SAID, Answer, Answers
-from minippo.tools.pairs import Pairs
+from minippo.tools.labels import labellers, taste
+from minippo.tools.labels.answers import SAID, Answer, Answers
+from minippo.tools.labels.pairs import Pairs
 
 try:
     import termios

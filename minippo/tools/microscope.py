@@ -18,8 +18,8 @@ from minippo.run.devices import pick_device, use_bf16
 from minippo.run.errors import UserError, printable
 from minippo.run.flags import option, words
 from minippo.tokens import masked_mean
-from minippo.tools import page, runs
-from minippo.tools.comparison import SIGNS, held_out
+from minippo.tools.shared import page, runs
+from minippo.tools.shared.comparison import SIGNS, held_out
 
 SETTINGS = {"data": str, "model": str, "reward": str, "temperature": float, "target": str, "lr": float,
             "shortest_prompt": int, "longest_prompt": int, "precision": str, "rollout_size": int,

@@ -10,8 +10,8 @@ from minippo.run.errors import UserError
 from minippo.run.files import read_regular
 from minippo.run.flags import defaults, option, settings, words
 from minippo.run.sizes import LARGEST_CONFIG
-from minippo.tools import curves, page, runs
-from minippo.tools.page import escaped, table
+from minippo.tools.shared import curves, page, runs
+from minippo.tools.shared.page import escaped, table
 
 FIGURES = {"score": ("score", "+.2f"), "judged_positive": ("judged positive", ".0%"),
            "kl": ("KL, nats", ".2f"), "distinct_2": ("distinct word pairs", ".2f"),

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import choice
-from minippo.tools.labellers import actors, questions
+from minippo.tools.labels.labellers import actors, questions
 
 DULL = ["a film", "the plot", "some words", "a story", "no end", "the music", "one more", "so long"]
 POOL = [(f"prompt {i}", [*DULL, "is it a film?"]) for i in range(40)]

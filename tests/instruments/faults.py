@@ -405,7 +405,7 @@ generator=generator).tolist() \
         resumed_with_other_dropout: torch.set_rng_state(state["torch"]) => pass
         resumed_from_the_start: return state["iteration"] => return 0
     """),
-    ("minippo/tools/words.py", "tests/tools/test_words.py", """
+    ("minippo/tools/shared/words.py", "tests/tools/test_words.py", """
         idf_without_1: for word in self.ids]).log() + 1 => for word in self.ids]).log()
         rare_words_kept: if n > 1 => if n > 0
         words_counted_by_text: for word in dict.fromkeys(words(text))) => for word in words(text))
@@ -416,7 +416,7 @@ generator=generator).tolist() \
         judge_flipped: self.bag(texts) > 0 => self.bag(texts) < 0
         judge_likes_the_mean: for row in held_rows]) > mean => for row in held_rows]) >= mean
     """),
-    ("minippo/tools/calibration.py", "tests/tools/test_calibration.py", """
+    ("minippo/tools/shared/calibration.py", "tests/tools/test_calibration.py", """
         margins_flipped: scores[chosen] - scores[rejected] => scores[rejected] - scores[chosen]
         no_opinion_is_wrong: .mean() + (margin == 0).float().mean() / 2 => .mean()
         bins_twice_as_wide: (sure - 0.5) * 2 * bins => (sure - 0.5) * bins
@@ -431,7 +431,7 @@ generator=generator).tolist() \
         fresh_pairs_flipped: return first, first + len(comparisons.given), None \
 => return first + len(comparisons.given), first, None
     """),
-    ("minippo/tools/comparison.py", "tests/tools/test_comparison.py", """
+    ("minippo/tools/shared/comparison.py", "tests/tools/test_comparison.py", """
         distinct_of_all: len(set(runs)) / => len(runs) /
         distinct_across_texts: for words in map(str.split, texts) \
 => for words in [" ".join(texts).split()]
@@ -445,6 +445,7 @@ generator=generator).tolist() \
         best_of_n_seeks_high_scores_alone: sought = SIGNS[config.target] * => sought =
         those_that_end_are_paid_the_fixed_score: masked_fill(~ended => masked_fill(ended
         best_of_n_has_no_kl: | {"kl": best_of_kl(n)} => | {}
+        variety_of_more_texts: texts["policy"][:figures["best_of_n"]["prompts"]] => texts["policy"]
     """),
     ("minippo/tools/compare.py", "tests/tools/test_compare.py", """
         won_turned: (a > b) + (a == b) / 2 => (a < b) + (a == b) / 2
@@ -452,14 +453,14 @@ generator=generator).tolist() \
         interval_of_the_normal_distribution: (middle - half) / scale => share - half
         won_against_oneself: won(scores[name], scores[contest.reference]) => won(scores[name], scores[name])
     """),
-    ("minippo/tools/writing.py", "tests/tools/test_generate.py", """
+    ("minippo/tools/shared/writing.py", "tests/tools/test_generate.py", """
         half_a_character_shown: self.tokenizer.decode(row).rstrip(HALF) => self.tokenizer.decode(row)
         half_a_stop_shown: len(text) - begun(text, self.stops) => len(text)
         cut_at_the_last_stop: text[:min((at for => text[:max((at for
         streamed_at_temperature_1: lm.logits(states).float() / temperature => lm.logits(states).float()
         streamed_past_the_end: if tokens.item() == lm.end: => if tokens.item() == lm.end + 1:
     """),
-    ("minippo/tools/curves.py", "tests/tools/test_report.py", """
+    ("minippo/tools/shared/curves.py", "tests/tools/test_report.py", """
         drawn_an_iteration_early: finite(row["iteration"]) + 1 => finite(row["iteration"])
         runs_told_by_colour_alone: list(DASHES)[i % len(DASHES)] => "-"
         panels_share_their_ids: rf"\\g<1>{name}-" => r"\\g<1>"
@@ -469,7 +470,7 @@ generator=generator).tolist() \
         what_is_usual_is_marked: run.settings[key] != run.defaults => run.settings[key] == run.defaults
         before_is_after: map(sample, map(x.get, MODELS)) => map(sample, map(x.get, reversed(MODELS)))
     """),
-    ("minippo/tools/page.py", "tests/tools/test_page.py", """
+    ("minippo/tools/shared/page.py", "tests/tools/test_page.py", """
         texts_are_html: html.escape(printable(str(text))) => printable(str(text))
         data_ends_its_element: .replace("<", => .replace("@",
     """),
@@ -514,7 +515,7 @@ generator=generator).tolist() \
     ("minippo/run/devices.py", "tests/instruments/test_survivors.py", """
         precision_flipped: return precision == "bf16" => return precision != "bf16"
     """),
-    ("minippo/tools/samples.py", "tests/instruments/test_survivors.py", """
+    ("minippo/tools/shared/samples.py", "tests/instruments/test_survivors.py", """
         held_out_loss_sign: nats -= at_tokens => nats += at_tokens
     """),
     ("pretrain.py", "tests/instruments/test_survivors.py", """

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minippo.tools import doctor
-from minippo.tools.tables import markdown, table
+from minippo.tools.shared.tables import markdown, table
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURES = "decoder", "seq2seq"
@@ -33,7 +33,7 @@ STAGES = {
                                 "--lr 3e-3 --samples 1"),
     "reward": ("train_reward.py", "--passes 8 --lr 1e-3"),
     "ppo": ("finetune_ppo.py", "--iterations 25 --rollout-size 64 --minibatch-size 16 --lr 1e-3 "
-                             "--value-coef 1 --value-clip 0.5"),
+                             "--value-coef 1 --value-clip 0.5 --kl-coef 0.2"),
 }
 PAGE = ROOT / "docs/doctor.md"
 

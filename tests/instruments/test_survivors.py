@@ -16,7 +16,7 @@ from minippo.reward import RewardModel
 from minippo.run import checkpoint, stage
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import pad_left, pad_right
-from minippo.tools import samples
+from minippo.tools.shared import samples
 from minippo.transformer import TransformerConfig, build
 
 TOKENIZER = Tokenizer.train(["each byte is a token"], 257)

@@ -12,7 +12,7 @@ from minippo.data import DataError
 from minippo.run.commands import COMMANDS, main, tool
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
-from minippo.run.flags import DATA, MODEL, RUN, DeviceConfig, StageConfig, option, parse, words
+from minippo.run.flags import DATA, MODEL, RUN, DeviceConfig, StageConfig, numbers, option, parse, words
 from minippo.training import NonFiniteError
 
 STAGES = [pretrain, train_reward, finetune_ppo]
@@ -277,3 +277,10 @@ def test_a_command_has_a_help_of_its_own_under_its_own_name(command, monkeypatch
         main()
     assert left.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: minippo {command} [-h]")
+
+
+def test_lists_of_numbers():
+    assert numbers("0.4,0.1, 0.4", float, 0) == [0.1, 0.4]
+    for wrong in ("", "a", "1,,b", "-1", "nan", "inf"):
+        with pytest.raises(UserError, match="give numbers from 0 on"):
+            numbers(wrong, float, 0)

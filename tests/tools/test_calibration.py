@@ -10,7 +10,7 @@ import torch
 from minippo.corpora.rows import Row
 from minippo.data import Comparisons
 from minippo.tokenizer import Tokenizer
-from minippo.tools.calibration import (
+from minippo.tools.shared.calibration import (
     accuracy,
     everyone_compared,
     expected_calibration_error,

@@ -15,7 +15,7 @@ from minippo.run.exits import launch
 from minippo.tokenizer import Tokenizer
 from minippo.tools import chat
 from minippo.tools.chat import Config, main
-from minippo.tools.writing import Writer, writers
+from minippo.tools.shared.writing import Writer, writers
 from tests.robustness.posix import posix
 from tests.tools.folders import put
 

@@ -10,7 +10,7 @@ from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.tools import compare
 from minippo.tools.compare import Config, as_table, cell, html, main, won
-from minippo.tools.contest import Contest, Settings, settings_of
+from minippo.tools.shared.contest import Contest, Settings, settings_of
 
 # ---------------------------------------------------------------- by hand
 

@@ -14,8 +14,8 @@ from minippo.policy import ActorCritic, frozen
 from minippo.reward import RewardModel
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD, pad_left, pad_right
-from minippo.tools import comparison
-from minippo.tools.comparison import (
+from minippo.tools.shared import comparison
+from minippo.tools.shared.comparison import (
     best,
     distinct,
     draw,
@@ -27,7 +27,7 @@ from minippo.tools.comparison import (
     samples,
     table,
 )
-from minippo.tools.words import Judge
+from minippo.tools.shared.words import Judge
 from minippo.transformer import TransformerConfig, build
 
 TOKENIZER = Tokenizer.train(["each byte is a token"], 257)
@@ -117,8 +117,24 @@ def test_a_report_measures_both_models_and_the_reference_has_no_kl(small, tmp_pa
     assert len(shown) == 6 and text.startswith(table(shown) + "\n\n")   # what is printed is kept
     # the policy is far off: best of 64 is the nearest, and of 128 draws that leaves 2 prompts
     assert (figures["best_of_n"]["n"], figures["best_of_n"]["prompts"]) == (64, 2)
-    assert figures["best_of_n"].keys() == figures["policy"].keys() | {"n", "prompts"}
+    assert figures["best_of_n"].keys() == figures["policy"].keys() | {"n", "prompts", "distinct_2_policy"}
     assert figures["best_of_n"]["score"] > figures["reference"]["score"]
+
+
+def test_variety_is_compared_with_best_of_n_s_on_as_many_texts(small, tmp_path, monkeypatch):
+    said = {}
+
+    def heard(texts, n):
+        return said.setdefault(tuple(texts), 0.25 * len(texts))
+    monkeypatch.setattr(comparison, "distinct", heard)
+    run = run_of(tmp_path)
+    report(*small, prompts(run.rows), run, TOKENIZER)
+    figures = json.loads((tmp_path / "comparison.json").read_text())
+    # 8 responses of the policy, 2 of the best of 64: 128 draws in all
+    assert (figures["policy"]["distinct_2"], figures["best_of_n"]["distinct_2"]) == (2.0, 0.5)
+    assert figures["best_of_n"]["distinct_2_policy"] == 0.5
+    policy = next(texts for texts in said if len(texts) == 8 and texts[:2] in said)
+    assert said[policy[:2]] == 0.5
 
 
 def test_without_ratings_there_is_no_judge(small, tmp_path):
@@ -234,10 +250,11 @@ def test_draws_in_parts_are_those_of_each_query_and_of_one_width(monkeypatch):
 
 def test_the_line_of_best_of_n_says_where_its_kl_ends():
     figures = {"reference": FIGURES, "policy": FIGURES | {"kl": 3.1},
-               "best_of_n": FIGURES | {"n": 64, "kl": 3.17}}
+               "best_of_n": FIGURES | {"n": 64, "kl": 3.17, "prompts": 9, "distinct_2_policy": 0.875}}
     *_, last = lines(figures).splitlines()
-    assert last == "best of 64: score +1.00, KL 3.17, distinct-2 0.50, length 9.0, ended 100%"
+    assert last == ("best of 64: score +1.00, KL 3.17, distinct-2 0.50, length 9.0, ended 100% "
+                    "(the policy's responses to these 9 prompts: distinct-2 0.88)")
     figures["policy"]["kl"] = 3.2   # above ln 64 - 63/64 = 3.175
-    assert lines(figures).endswith("ended 100% (the policy's KL is beyond that of best of 64)")
+    assert lines(figures).endswith("distinct-2 0.88) (the policy's KL is beyond that of best of 64)")
     del figures["best_of_n"]        # as an older version wrote it
     assert len(lines(figures).splitlines()) == 2

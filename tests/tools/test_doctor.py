@@ -10,10 +10,10 @@ from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.run.files import hold
 from minippo.tools import doctor
-from minippo.tools.causes import CAUSES
 from minippo.tools.doctor import Config, diagnose, examine, main, see, with_values
-from minippo.tools.findings import ANY_STAGE, STAGE_1, STAGE_2, Seen
-from minippo.tools.symptoms import SYMPTOMS
+from minippo.tools.findings.causes import CAUSES
+from minippo.tools.findings.finding import ANY_STAGE, STAGE_1, STAGE_2, Seen
+from minippo.tools.findings.symptoms import SYMPTOMS
 from tests.robustness.posix import posix
 
 SHORT = {

@@ -13,9 +13,10 @@ from minippo.run import checkpoint
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.tokenizer import Tokenizer
-from minippo.tools import generate, writing
+from minippo.tools import generate
 from minippo.tools.generate import Config, main, read
-from minippo.tools.writing import Writer, begun, cut, flat, one_by_one, typed, writers
+from minippo.tools.shared import writing
+from minippo.tools.shared.writing import Writer, begun, cut, flat, one_by_one, typed, writers
 from tests.tools.folders import put
 
 BYTES = Tokenizer.train([], 257)                       # each byte is a token

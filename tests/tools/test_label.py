@@ -16,9 +16,10 @@ from minippo.data import split
 from minippo.run.commands import COMMANDS
 from minippo.run.exits import launch
 from minippo.run.flags import parse
-from minippo.tools import answers, label, labellers, pairs
-from minippo.tools.answers import Answer
-from minippo.tools.taste import Taste, right, spelled
+from minippo.tools import label
+from minippo.tools.labels import answers, labellers, pairs
+from minippo.tools.labels.answers import Answer
+from minippo.tools.labels.taste import Taste, right, spelled
 
 FLAGS = "--model pretrain --data data.csv --device cpu --precision fp32 --response-length 8 --temperature 1.5"
 

@@ -21,8 +21,8 @@ from minippo.run import checkpoint
 from minippo.run.exits import launch
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD, pad_left, pad_right
-from minippo.tools import page
 from minippo.tools.microscope import Config, chosen, look, looks_of, main, shown, state_of
+from minippo.tools.shared import page
 from minippo.transformer import TransformerConfig, build
 from tests.robustness.posix import posix
 

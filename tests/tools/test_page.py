@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from minippo.run.errors import UserError
-from minippo.tools.page import ASSETS, embedded, escaped, page, table, write
+from minippo.tools.shared.page import ASSETS, embedded, escaped, page, table, write
 from tests.robustness.posix import posix
 
 HOSTILE = '</td><script>alert("&amp;")</script>\x1b[31m\u202e\x00\'<!--'

@@ -13,8 +13,8 @@ from minippo.run.commands import COMMANDS
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.run.flags import settings
-from minippo.tools import curves
 from minippo.tools.report import Config, add_to, main
+from minippo.tools.shared import curves
 from tests.robustness.posix import posix
 from tests.tools.test_page import DARK, HOSTILE, LIGHT, SHOWN, Read, contrast
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from minippo.run.errors import UserError
-from minippo.tools.runs import figures, record, settings
+from minippo.tools.shared.runs import figures, record, settings
 
 
 def put(folder, name, text):

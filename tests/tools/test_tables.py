@@ -2,7 +2,7 @@
 
 import pytest
 
-from minippo.tools.tables import markdown, table, width
+from minippo.tools.shared.tables import markdown, table, width
 
 
 def test_the_first_column_stands_left_and_the_others_right():

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from minippo.corpora.rows import Row
 from minippo.run.errors import UserError
-from minippo.tools.words import BagOfWords, Judge, words
+from minippo.tools.shared.words import BagOfWords, Judge, words
 
 THINGS = "soup bread film novel train hotel rain city".split()
 TEXTS = [f"the {thing} was {word}" for thing in THINGS for word in ("good", "bad")]

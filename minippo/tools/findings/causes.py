@@ -3,7 +3,7 @@
 from itertools import pairwise
 from statistics import median
 
-from minippo.tools.findings import MANY, Finding, error_of_mean, mean
+from minippo.tools.findings.finding import MANY, Finding, error_of_mean, mean
 
 # ---------------- the numbers themselves are wrong
 

@@ -1,6 +1,7 @@
 """Before and after: the reference's and the policy's responses to the same held-out prompts."""
 
 import json
+import math
 
 import torch
 
@@ -9,8 +10,7 @@ from minippo.memory import in_microbatches
 from minippo.run import rows
 from minippo.run.files import write_atomically
 from minippo.tokens import PAD, joined
-from minippo.tools.frontier import best_of_kl
-from minippo.tools.words import Judge
+from minippo.tools.shared.words import Judge
 
 SAMPLES = 512   # responses of each model behind the figures
 SHOWN = 6       # of them in the table
@@ -39,6 +39,8 @@ def report(policy, reference, reward_model, prompts, run, tokenizer):
             model, reference, reward_model, judge, query, response, tokenizer, config.microbatch_size)
     figures["best_of_n"] = rival(reference, reward_model, judge, query, tokenizer, config, generator,
                                  figures["policy"]["kl"])
+    few = texts["policy"][:figures["best_of_n"]["prompts"]]   # distinct-2 falls with the number of texts
+    figures["best_of_n"]["distinct_2_policy"] = distinct(few, 2)
     if judge:
         figures["judge_accuracy"] = judge.accuracy
     kept = figures | {"samples": samples(query, texts, scores, tokenizer)}
@@ -93,6 +95,14 @@ def rival(reference, reward_model, judge, query, tokenizer, config, generator, k
     figures = measure(reference, reference, reward_model, judge, query, best(response, paid, n), tokenizer,
                       config.microbatch_size)[0]
     return {"n": n, "prompts": len(query)} | figures | {"kl": best_of_kl(n)}
+
+
+def best_of_kl(n):
+    """KL of the best of n from the reference, ln n - (n - 1) / n nats; ties make it smaller.
+
+    Source   Stiennon et al. 2020, appendix G.3 (arXiv:2009.01325)
+    """
+    return math.log(n) - (n - 1) / n
 
 
 @torch.no_grad()
@@ -157,5 +167,8 @@ def lines(figures):
         + f", KL {f['kl']:.2f}, distinct-2 {f['distinct_2']:.2f}"
         + f", length {f['length']:.1f}, ended {f['ended']:.0%}"
         for name, f in named.items())
+    if rival:
+        text += (f" (the policy's responses to these {rival['prompts']} prompts: distinct-2 "
+                 f"{rival['distinct_2_policy']:.2f})")
     beyond = rival and figures["policy"]["kl"] > best_of_kl(COUNTS[-1])
     return text + (f" (the policy's KL is beyond that of best of {COUNTS[-1]})" if beyond else "")

@@ -6,12 +6,7 @@ import sys
 import pytest
 import torch
 
-from minippo.generation import generate
-from minippo.policy import ActorCritic
-from minippo.run.commands import COMMANDS
-from minippo.run.errors import UserError
-from minippo.tokens import PAD
-from minippo.tools.optimum import (
+from minippo.experiments.optimum import (
     Config,
     divergence,
     every_response,
@@ -23,6 +18,11 @@ from minippo.tools.optimum import (
     response_logprobs,
     train,
 )
+from minippo.generation import generate
+from minippo.policy import ActorCritic
+from minippo.run.commands import COMMANDS
+from minippo.run.errors import UserError
+from minippo.tokens import PAD
 
 SMALL = dict(vocabulary=3, response_length=3)   # 1 + 2 + 4 ended, 8 cut off: 15 responses
 

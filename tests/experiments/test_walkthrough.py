@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from minippo.experiments import example, walkthrough
+from minippo.experiments.walkthrough import Config, Number, facts, main
 from minippo.policy import log_softmax
 from minippo.run.errors import UserError
-from minippo.tools import example, walkthrough
-from minippo.tools.walkthrough import Config, Number, facts, main
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/walkthrough.md").read_text(encoding="utf-8")

@@ -1,7 +1,6 @@
 """Over-optimisation: what the judge says while PPO and best-of-n raise the learned score."""
 
 import json
-import math
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -11,17 +10,17 @@ import torch
 
 from minippo import data
 from minippo.corpora.read import read
+from minippo.experiments.frontier import BEST, PPO, best_of, draw, fit, table, verdict
 from minippo.policy import ActorCritic
 from minippo.run import checkpoint
 from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError
 from minippo.run.files import write_atomically
-from minippo.run.flags import option
+from minippo.run.flags import numbers, option
 from minippo.run.folder import finished_at
 from minippo.tokens import PAD
-from minippo.tools.comparison import SIGNS, distinct, held_out, payment
-from minippo.tools.frontier import BEST, PPO, best_of, best_of_kl, draw, fit, table, verdict
-from minippo.tools.words import Judge
+from minippo.tools.shared.comparison import SIGNS, best_of_kl, distinct, held_out, payment
+from minippo.tools.shared.words import Judge
 
 SCRIPT = Path(__file__).resolve().parents[2] / "finetune_ppo.py"
 
@@ -67,17 +66,6 @@ def main(config):
     write_atomically(out / "table.md", (text + "\n").encode())
     print(text)
     draw(points, out / "overoptimization.png")
-
-
-def numbers(text, kind, low):
-    """Numbers with commas between them, sorted, each once; UserError for anything else."""
-    try:
-        found = sorted({kind(part) for part in text.split(",") if part.strip()})
-    except ValueError:
-        found = []
-    if not found or not all(low <= x < math.inf for x in found):
-        raise UserError(f"{text!r}: give numbers from {low} on, with commas between them")
-    return found
 
 
 def at(pattern, seed):

@@ -16,17 +16,11 @@ import pytest
 import torch
 
 from minippo.corpora.toy import toy
-from minippo.reward import RewardModel
-from minippo.run import checkpoint
-from minippo.run.errors import UserError
-from minippo.tokenizer import Tokenizer
-from minippo.tokens import PAD, pad_right
-from minippo.tools import overoptimization
-from minippo.tools.frontier import (
+from minippo.experiments import overoptimization
+from minippo.experiments.frontier import (
     BEST,
     PPO,
     best_of,
-    best_of_kl,
     curve,
     draw,
     fit,
@@ -34,7 +28,13 @@ from minippo.tools.frontier import (
     table,
     verdict,
 )
-from minippo.tools.overoptimization import Bench, Config, main, numbers, obey, point
+from minippo.experiments.overoptimization import Bench, Config, main, obey, point
+from minippo.reward import RewardModel
+from minippo.run import checkpoint
+from minippo.run.errors import UserError
+from minippo.tokenizer import Tokenizer
+from minippo.tokens import PAD, pad_right
+from minippo.tools.shared.comparison import best_of_kl
 from minippo.transformer import TransformerConfig, build
 from tests.robustness.posix import posix
 
@@ -154,13 +154,6 @@ def test_without_matplotlib_one_line_says_what_the_figure_needs(monkeypatch, cap
     draw([], tmp_path / "figure.png")
     assert capsys.readouterr().out == (
         "no figure: it needs matplotlib: pip install matplotlib\n")
-
-
-def test_lists_of_numbers():
-    assert numbers("0.4,0.1, 0.4", float, 0) == [0.1, 0.4]
-    for wrong in ("", "a", "1,,b", "-1", "nan", "inf"):
-        with pytest.raises(UserError, match="give numbers from 0 on"):
-            numbers(wrong, float, 0)
 
 
 # ---------------------------------------------------------------- the whole command

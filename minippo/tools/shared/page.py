@@ -11,7 +11,7 @@ from pathlib import Path
 from minippo.run.errors import UserError, printable
 from minippo.run.files import check_replaceable, write_atomically
 
-ASSETS = Path(__file__).with_name("assets")   # page.css for all, NAME.css and NAME.js for one
+ASSETS = Path(__file__).parents[1] / "assets"   # page.css for all, NAME.css and NAME.js for one
 
 FRAME = """<!doctype html>
 <html lang="en">

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from minippo.run.errors import UserError, printable
 from minippo.run.files import check_replaceable, write_atomically
-from minippo.tools.page import escaped
+from minippo.tools.shared.page import escaped
 
 # Runs differ in colour and in dashes. Each colour has a contrast of 3 or more with light and dark pages.
 COLOURS = ("#2f7fd1", "#c9600a", "#2a8f47", "#b0479a", "#8a6fe0", "#8f7420")

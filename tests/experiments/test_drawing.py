@@ -3,7 +3,7 @@
 import re
 import xml.etree.ElementTree as ET
 
-from minippo.tools.drawing import bars, box, curves, grid, line, svg, text
+from minippo.experiments.drawing import bars, box, curves, grid, line, svg, text
 
 
 def boxes(picture, kind):

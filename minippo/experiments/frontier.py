@@ -8,7 +8,8 @@ import math
 import numpy as np
 import torch
 
-from minippo.tools.tables import markdown
+from minippo.tools.shared.comparison import best_of_kl
+from minippo.tools.shared.tables import markdown
 
 BEST, PPO = "best of n", "PPO"
 COLUMNS = {"kl": "KL", "score": "learned score", "judge": "judge's score",
@@ -32,14 +33,6 @@ def best_of(n, score, value):
     weights = [math.comb(i, n - 1) / math.comb(total, n) for i in range(total)]
     ordered = value.gather(1, score.argsort(dim=1, stable=True)).double()
     return (ordered @ torch.tensor(weights, dtype=torch.double)).mean().item()
-
-
-def best_of_kl(n):
-    """KL of the best of n from the reference, ln n - (n - 1) / n nats; ties make it smaller.
-
-    Source   Stiennon et al. 2020, appendix G.3 (arXiv:2009.01325)
-    """
-    return math.log(n) - (n - 1) / n
 
 
 def curve(method, d, a, b):

@@ -13,7 +13,7 @@ from minippo.policy import ActorCritic
 from minippo.run import checkpoint
 from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError
-from minippo.tools.comparison import SIGNS, held_out, judge_of
+from minippo.tools.shared.comparison import SIGNS, held_out, judge_of
 
 
 @dataclass

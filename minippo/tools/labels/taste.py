@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from minippo.tools.words import BagOfWords
+from minippo.tools.shared.words import BagOfWords
 
 WORTH = {"left": 1.0, "right": 0.0, "tie": 0.5}   # of the left one's winning
 LENGTHS = (2, 4, 6, 8, 11, 14, 18, 23)   # words

@@ -3,7 +3,7 @@
 from itertools import pairwise
 from string import Template
 
-from minippo.tools.page import asset, escaped
+from minippo.tools.shared.page import asset, escaped
 
 
 def svg(title, desc, height, parts):

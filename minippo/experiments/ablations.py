@@ -9,11 +9,11 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from minippo import ppo
+from minippo.experiments import optimum
 from minippo.generation import generate
 from minippo.policy import ActorCritic
 from minippo.run.errors import UserError
 from minippo.run.flags import option
-from minippo.tools import optimum
 from minippo.training import NonFiniteError
 
 # Student's t, two-sided 95 %, of 2 ... 10 seeds

@@ -8,12 +8,8 @@ import pytest
 import torch
 
 from minippo import ppo
-from minippo.run.commands import COMMANDS
-from minippo.run.errors import UserError
-from minippo.run.flags import parse
-from minippo.tokens import PAD
-from minippo.tools import optimum
-from minippo.tools.ablations import (
+from minippo.experiments import optimum
+from minippo.experiments.ablations import (
     ABLATIONS,
     Ablation,
     Config,
@@ -23,6 +19,10 @@ from minippo.tools.ablations import (
     row,
     run,
 )
+from minippo.run.commands import COMMANDS
+from minippo.run.errors import UserError
+from minippo.run.flags import parse
+from minippo.tokens import PAD
 from minippo.training import NonFiniteError
 
 FAULTS = [name for name in ABLATIONS if name != "baseline"]

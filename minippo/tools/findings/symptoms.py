@@ -2,7 +2,7 @@
 
 import math
 
-from minippo.tools.findings import MANY, Finding, mean
+from minippo.tools.findings.finding import MANY, Finding, mean
 
 
 def objective_falls(seen):

@@ -7,7 +7,7 @@ import torch
 from minippo import data
 from minippo.reward import preference_loss
 from minippo.run.files import write_atomically
-from minippo.tools.words import BagOfWords
+from minippo.tools.shared.words import BagOfWords
 
 BINS = ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, float("inf")))   # differences of scores, nats
 

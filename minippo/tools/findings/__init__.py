@@ -1,0 +1,1 @@
+"""What `minippo doctor` can find: name, test, reason, remedy."""

@@ -1,0 +1,1 @@
+"""What `minippo label` asks, keeps and learns."""

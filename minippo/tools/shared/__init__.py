@@ -1,0 +1,1 @@
+"""What several commands need, and what the three stages report with."""
