@@ -22,6 +22,7 @@ from benchmarks.ours import Ours
 from benchmarks.paired import PairedConfig, agree, compare, peak, say, short
 from minippo.policy import ActorCritic
 from minippo.reward import RewardModel
+from minippo.run.devices import compile_blocks
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.run.flags import option
@@ -46,6 +47,7 @@ class Config(PairedConfig):
     minibatches: int = option(4, "optimizer steps per pass", low=1)
     lr: float = option(1e-5, "learning rate", low=0)
     bf16: bool = option(False, "our matrix products in bfloat16; theirs stay in float32")
+    compile: bool = option(False, "our blocks compiled, as --compile of the stages does; theirs are not")
 
 
 def main(config):
@@ -53,10 +55,13 @@ def main(config):
     same = agreement(config)
     ours, theirs = build(config)(checked=False)
     ours.policy.lm.bf16 = config.bf16
+    if config.compile:
+        compile_blocks(ours.policy.lm)
     result = compare(ours.iteration, theirs.iteration, config)
     check_lengths(ours, theirs)
     say("iteration", peer=config.peer, lengths=config.lengths, precision="bf16" if config.bf16 else "fp32",
-        **result, tokens=int(ours.lengths.sum()), agreement=same, peak_gflops=short(peak()))
+        compiled=config.compile, **result, tokens=int(ours.lengths.sum()), agreement=same,
+        peak_gflops=short(peak()))
 
 
 def agreement(config):
