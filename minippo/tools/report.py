@@ -96,28 +96,29 @@ def legend(found):
         colour, dashes = curves.style(i)
         line = (f'<svg class="key" viewBox="0 0 40 8" aria-hidden="true"><line x1="0" x2="40" y1="4" y2="4" '
                 f'stroke="{colour}" stroke-width="3" stroke-dasharray="{curves.DASHES[dashes]}"/></svg>')
-        end = run.rows[-1]
         state = "" if run.settings else " so far, the run has not ended"
         return (f"<li>{line if len(found) > 1 else ''}<b>{escaped(name)}</b> {len(run.rows)} iterations"
-                f"{state}; in the last one score {shown(end['objective/scores'], '+.2f')}, "
-                f"KL {shown(end['objective/kl'], '.2f')} nats</li>")
+                f"{state}; in the last one score {shown(run.rows[-1]['objective/scores'], '+.2f')}, "
+                f"KL {shown(run.rows[-1]['objective/kl'], '.2f')} nats</li>")
     return f'<ul class="legend">{"".join(item(i, *each) for i, each in enumerate(found.items()))}</ul>'
 
 
 def before_and_after(name, run, several):
-    """The figures of a run's comparison.json, and its samples."""
+    """The figures of a run's comparison.json, best of n's beside them, and its samples."""
     heading = f"<h3>{escaped(name)}</h3>" if several else ""
-    measured = {model: x for model in MODELS if isinstance(x := run.figures.get(model), dict)}
+    measured = {title: x for model, title in MODELS.items() if isinstance(x := run.figures.get(model), dict)}
     if not measured:
         return f"{heading}<p>No figures yet: the stage measures both models at its end.</p>"
-    rows = [[MODELS[model], *(shown(x.get(key), form) for key, (_, form) in FIGURES.items())]
-            for model, x in measured.items()]
+    if isinstance(rival := run.figures.get("best_of_n"), dict):
+        measured[f"best of {rival.get('n')} by the reference, {rival.get('prompts')} prompts"] = rival
+        measured["after, on these prompts alone"] = {"distinct_2": rival.get("distinct_2_policy")}
+    rows = [[title, *(shown(x.get(key), form) for key, (_, form) in FIGURES.items())]
+            for title, x in measured.items()]
     text = heading + table(["", *(title for title, _ in FIGURES.values())], rows)
     if "judge_accuracy" in run.figures:
         text += ("<p>The judge is a bag of words that never saw the reward model's ratings. It is right on "
                  f"{shown(run.figures['judge_accuracy'], '.0%')} of held-out texts.</p>")
-    samples = run.figures.get("samples")
-    if not isinstance(samples, list):
+    if not isinstance(samples := run.figures.get("samples"), list):
         return f"{text}<p>No samples: the version that made this run kept the figures alone.</p>"
     texts = [[f"{x.get('prompt')} ...", *map(sample, map(x.get, MODELS))] for x in samples if type(x) is dict]
     return f'{text}<div class="samples">{table(["prompt", *MODELS.values()], texts)}</div>'
