@@ -10,7 +10,17 @@ from minippo.experiments.drawing import bars, curves, grid
 from minippo.experiments.example import QUERY, RESPONSES, STEP, WORDS, example, score
 from minippo.memory import PPOMemory
 from minippo.policy import at_tokens, entropy_of, log_softmax
-from minippo.ppo import collect, gae, kl_estimates, penalized_rewards, policy_loss, update, value_loss, whiten
+from minippo.ppo import (
+    PPOConfig,
+    collect,
+    gae,
+    kl_estimates,
+    penalized_rewards,
+    policy_loss,
+    update,
+    value_loss,
+    whiten,
+)
 from minippo.reward import preference_loss
 from minippo.run.errors import UserError
 from minippo.run.flags import option
@@ -179,7 +189,7 @@ def pictures(f):
 def clipped(advantage):
     """Points of the clipped loss over the ratio, as `policy_loss` gives it for one token."""
     mask, old = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.float64)
-    return [(x, policy_loss(old + math.log(x), old, old + advantage, mask, 0.2)[0].item())
+    return [(x, policy_loss(old + math.log(x), old, old + advantage, mask, PPOConfig().clip)[0].item())
             for x in (0.5, 0.8, 1.0, 1.2, 1.5)]
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from minippo.run.errors import UserError, complain
 from minippo.run.flags import option
-from minippo.tools.shared.writing import WritingConfig, flat, say, typed, writers
+from minippo.tools.shared.tables import flat
+from minippo.tools.shared.writing import WritingConfig, say, typed, writers
 
 QUIT = "/quit"
 MOST_BYTES = 2**16   # of a line

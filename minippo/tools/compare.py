@@ -13,6 +13,7 @@ from minippo.tools.shared import comparison, page, tables
 from minippo.tools.shared.comparison import best, best_of_kl, draw, measure
 from minippo.tools.shared.contest import Contest
 
+MOST = 1024   # n of best of n
 SHOWN = {"score": ("score", "+.2f"), "won_by_score": ("won by score", None),
          "judged_positive": ("judged positive", ".0%"), "won_by_judge": ("won by judge", None),
          "kl": ("KL", ".2f"), "distinct_2": ("distinct-2", ".2f"), "length": ("length", ".1f"),
@@ -36,16 +37,21 @@ class Config(DeviceConfig):
 
 def main(config):
     """Print the table and the samples; write the page and the JSON that are asked for."""
+    if config.html and config.html == config.json:
+        raise UserError(f"--html and --json are both {config.html}; name two files")
     for path in filter(None, (config.html, config.json)):   # said before anything takes time
         check_replaceable(path)
         if not Path(path).parent.is_dir():
             raise UserError(f"{path}: there is no such folder; make it, or name another file")
     counts = [n for n in numbers(config.best_of, int, 0) if n]
+    if max(counts, default=0) > MOST:
+        raise UserError(f"--best-of {config.best_of}: at most {MOST}; each prompt takes so many responses")
     contest = Contest(config)
     figures, texts, scores = measured(contest, counts)
-    samples = [{"prompt": contest.tokenizer.decode(query), "responses": [
-        {"model": name, "score": scores[name][i], "response": texts[name][i]} for name in texts]}
-        for i, query in enumerate(contest.query[:config.samples])]
+    shown = comparison.samples(contest.query, texts, scores, contest.tokenizer, config.samples)
+    samples = [{"prompt": prompt, "responses": [
+        {"model": name, "score": x["score"], "response": x["text"]} for name, x in responses.items()]}
+        for prompt, responses in shown]
     if config.json:
         found = {"settings": asdict(config), "reference": contest.reference, "reward": contest.reward,
                  "data": contest.data, "judge_accuracy": contest.judge and contest.judge.accuracy,
@@ -54,9 +60,8 @@ def main(config):
     if config.html:
         page.write(config.html, html(*as_table(figures), notes(contest), samples))
     print(tables.table(*as_table(figures)), "", *notes(contest), sep="\n")
-    if samples:
-        kept = comparison.samples(contest.query, texts, scores, contest.tokenizer, config.samples)
-        print("", comparison.table(kept), sep="\n")
+    if shown:
+        print("", comparison.table(shown), sep="\n")
 
 
 def measured(contest, counts):
@@ -70,17 +75,16 @@ def measured(contest, counts):
             contest.tokenizer, settings.microbatch_size)
         figures[name] = found | known
 
-    for i, (name, model) in enumerate(contest.models.items()):
+    for name, model in contest.models.items():
         print(f"{name}: {len(contest.query)} responses", file=sys.stderr, flush=True)
-        draws = contest.generator(1 if model is reference else 3 + i)
-        add(name, model, model.generate(contest.query, settings.response_length, draws))
+        add(name, model, model.generate(contest.query, settings.response_length, contest.generator(1)))
     if counts:
         print(f"best of {counts[-1]}: {len(contest.query) * counts[-1]:,} responses", file=sys.stderr,
               flush=True)
         response, paid = draw(reference, contest.reward_model, contest.query, counts[-1], settings,
                               contest.generator(2))
         for n in counts:
-            add(f"best of {n}", reference, best(response, paid, n), kl=best_of_kl(n))
+            add(f"best of {n}, {settings.target}", reference, best(response, paid, n), kl=best_of_kl(n))
     for name in figures.keys() - {contest.reference}:
         figures[name]["won_by_score"] = won(scores[name], scores[contest.reference])
         if contest.judge:
@@ -122,12 +126,12 @@ def notes(contest):
     sought = {"positive": "high", "negative": "low"}[contest.settings.target]
     judge = (f" The judge, a bag of words, is right on {contest.judge.accuracy:.0%} of held-out texts."
              if contest.judge else "")
-    return [f"{len(contest.query)} held-out prompts of {contest.data}; reference {contest.reference}, reward "
-            f"model {contest.reward}.{judge}",
+    return [f"{len(contest.query)} prompts from {contest.texts} held-out texts of {contest.data}; reference "
+            f"{contest.reference}, reward model {contest.reward}.{judge}",
             "won: share of prompts at which the response gets more than the reference's, ties half; in "
             "brackets the 95 % interval (Wilson).",
-            f"best of n: of n responses of the reference the one that PPO pays most ({sought} scores); "
-            "its KL is ln n - (n - 1) / n nats."]
+            f"best of n: of n responses of the reference the one that PPO pays most ({sought} scores, as the "
+            "first model of stage 3); its KL is ln n - (n - 1) / n nats."]
 
 
 def html(header, body, about, samples):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from minippo.run.errors import UserError
 from minippo.run.files import read_regular
 from minippo.run.flags import option
-from minippo.tools.shared.writing import AT_ONCE, WritingConfig, flat, say, scored, writers
+from minippo.tools.shared.tables import flat
+from minippo.tools.shared.writing import AT_ONCE, WritingConfig, say, scored, writers
 
 MOST_BYTES = 2**24   # of prompts
 

@@ -106,14 +106,14 @@ def legend(found):
 def before_and_after(name, run, several):
     """The figures of a run's comparison.json, best of n's beside them, and its samples."""
     heading = f"<h3>{escaped(name)}</h3>" if several else ""
-    measured = {title: x for model, title in MODELS.items() if isinstance(x := run.figures.get(model), dict)}
-    if not measured:
-        return f"{heading}<p>No figures yet: the stage measures both models at its end.</p>"
-    if isinstance(rival := run.figures.get("best_of_n"), dict):
-        measured[f"best of {rival.get('n')} by the reference, {rival.get('prompts')} prompts"] = rival
-        measured["after, on these prompts alone"] = {"distinct_2": rival.get("distinct_2_policy")}
+    rival = x if isinstance(x := run.figures.get("best_of_n"), dict) else {}
+    named = {title: run.figures.get(model) for model, title in MODELS.items()} | {
+        f"best of {rival.get('n')} by the reference, {rival.get('prompts')} prompts": rival,
+        "after (policy), on these prompts": rival.get("policy")}
     rows = [[title, *(shown(x.get(key), form) for key, (_, form) in FIGURES.items())]
-            for title, x in measured.items()]
+            for title, x in named.items() if x and isinstance(x, dict)]
+    if not rows:
+        return f"{heading}<p>No figures yet: the stage measures both models at its end.</p>"
     text = heading + table(["", *(title for title, _ in FIGURES.values())], rows)
     if "judge_accuracy" in run.figures:
         text += ("<p>The judge is a bag of words that never saw the reward model's ratings. It is right on "

@@ -445,7 +445,7 @@ generator=generator).tolist() \
         best_of_n_seeks_high_scores_alone: sought = SIGNS[config.target] * => sought =
         those_that_end_are_paid_the_fixed_score: masked_fill(~ended => masked_fill(ended
         best_of_n_has_no_kl: | {"kl": best_of_kl(n)} => | {}
-        variety_of_more_texts: texts["policy"][:figures["best_of_n"]["prompts"]] => texts["policy"]
+        policy_on_more_prompts_than_best_of_n: query[:few], response[:few] => query, response
     """),
     ("minippo/tools/compare.py", "tests/tools/test_compare.py", """
         won_turned: (a > b) + (a == b) / 2 => (a < b) + (a == b) / 2

@@ -73,18 +73,19 @@ def test_policy_reference_and_best_of_n_answer_the_same_prompts(place, capsys):
     main(config_of("ppo", "pretrain", best_of="4,2", json="out.json", html="out.html"))
     out, err = capsys.readouterr()
     found = json.loads((place / "out.json").read_text())
-    assert list(found["models"]) == ["ppo", "pretrain", "best of 2", "best of 4"]
+    assert list(found["models"]) == ["ppo", "pretrain", "best of 2, positive", "best of 4, positive"]
     assert (found["reference"], found["reward"], found["data"]) == ("pretrain", "reward", "data.csv")
     figures = found["models"]
     assert figures["pretrain"]["kl"] == 0 and "won_by_score" not in figures["pretrain"]
-    assert figures["best of 2"]["kl"] == pytest.approx(0.193147)    # ln 2 - 1/2
-    assert figures["best of 4"]["kl"] == pytest.approx(0.636294)    # ln 4 - 3/4
-    rates = [figures[name][way] for name in ("ppo", "best of 4") for way in ("won_by_score", "won_by_judge")]
+    assert figures["best of 2, positive"]["kl"] == pytest.approx(0.193147)    # ln 2 - 1/2
+    assert figures["best of 4, positive"]["kl"] == pytest.approx(0.636294)    # ln 4 - 3/4
+    rates = [figures[name][way] for name in ("ppo", "best of 4, positive")
+             for way in ("won_by_score", "won_by_judge")]
     assert all(0 <= x["low"] <= x["share"] <= x["high"] <= 1 for x in rates)
     lines = out.splitlines()
     assert lines[0].endswith("  length  ended")
     assert [line.split("  ")[0] for line in lines[1:5]] == list(figures)
-    assert "8 held-out prompts of data.csv; reference pretrain, reward model reward. The judge" in out
+    assert " held-out texts of data.csv; reference pretrain, reward model reward. The judge" in out
     sample, = found["samples"]
     assert f"{sample['prompt']} ..." in lines and len(sample["responses"]) == 4
     assert "8 responses" in err and "32 responses" in err
@@ -94,7 +95,7 @@ def test_policy_reference_and_best_of_n_answer_the_same_prompts(place, capsys):
 def test_best_of_n_gets_the_higher_scores_the_larger_n_is_and_the_lower_towards_negative(place):
     def scores(contest):
         figures, _, _ = compare.measured(contest, [1, 4, 16])
-        return [figures[f"best of {n}"]["score"] for n in (1, 4, 16)]
+        return [figures[f"best of {n}, {contest.settings.target}"]["score"] for n in (1, 4, 16)]
     about(place / "ppo", missing_end_score=0.0)   # what was cut off is paid its score
     low, middle, high = scores(Contest(config_of("ppo", prompts=32)))
     assert low < middle < high
@@ -103,17 +104,34 @@ def test_best_of_n_gets_the_higher_scores_the_larger_n_is_and_the_lower_towards_
     assert low < middle < high
 
 
-def test_a_further_model_changes_no_figure_of_the_others(place):
-    copied(place / "ppo", place / "twin")
-    two, three = (compare.measured(Contest(config_of(*models)), [2])[0]
-                  for models in (["ppo"], ["ppo", "twin"]))
-    assert two == {name: three[name] for name in ("ppo", "pretrain", "best of 2")} and "twin" in three
+def test_a_model_s_figures_hang_neither_on_the_others_nor_on_their_order(place):
+    copied(place / "ppo", place / "twin"), copied(place / "ppo", place / "prompt")
+    kept = ("ppo", "pretrain", "best of 2, positive")
+    alone, before, after = (compare.measured(Contest(config_of(*models)), [2])[0]
+                            for models in (["ppo"], ["ppo", "twin"], ["twin", "prompt", "pretrain", "ppo"]))
+    assert alone == {name: before[name] for name in kept} == {name: after[name] for name in kept}
+    assert after["twin"] == after["ppo"] == after["prompt"]   # the same model, the same draws
 
 
-def test_a_model_against_itself_has_no_kl_and_other_draws(place):
+def test_a_model_may_be_called_prompt(place, capsys):
+    copied(place / "ppo", place / "prompt")
+    main(config_of("prompt", "pretrain", best_of="0", samples=1))
+    assert sum(line.startswith("    prompt ") for line in capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("flags, message", [
+    ({"html": "x", "json": "x"}, "--html and --json are both x"),
+    ({"best_of": "2,1025"}, "--best-of 2,1025: at most 1024"),
+])
+def test_what_cannot_be_is_refused_before_anything_is_loaded(flags, message):
+    with pytest.raises(UserError, match=message):
+        main(config_of("nowhere", **flags))
+
+
+def test_a_model_against_itself_has_no_kl_and_the_same_draws(place):
     copied(place / "pretrain", place / "twin")
     figures, texts, _ = compare.measured(Contest(config_of("pretrain", "twin", reward="reward")), [])
-    assert figures["twin"]["kl"] == 0 and texts["twin"] != texts["pretrain"]
+    assert figures["twin"]["kl"] == 0 and texts["twin"] == texts["pretrain"]
 
 
 def test_without_ratings_there_is_no_judge(place, capsys):

@@ -114,27 +114,28 @@ def test_a_report_measures_both_models_and_the_reference_has_no_kl(small, tmp_pa
         "score", "kl", "distinct_2", "length", "ended", "judged_positive"}
     assert text.endswith(lines(figures)) and text.count(" ...\n") == 6
     shown = figures["samples"]
-    assert len(shown) == 6 and text.startswith(table(shown) + "\n\n")   # what is printed is kept
+    printed = [(x["prompt"], {name: x[name] for name in ("reference", "policy")}) for x in shown]
+    assert len(shown) == 6 and text.startswith(table(printed) + "\n\n")   # what is printed is kept
     # the policy is far off: best of 64 is the nearest, and of 128 draws that leaves 2 prompts
     assert (figures["best_of_n"]["n"], figures["best_of_n"]["prompts"]) == (64, 2)
-    assert figures["best_of_n"].keys() == figures["policy"].keys() | {"n", "prompts", "distinct_2_policy"}
+    assert figures["best_of_n"].keys() == figures["policy"].keys() | {"n", "prompts", "policy"}
     assert figures["best_of_n"]["score"] > figures["reference"]["score"]
 
 
-def test_variety_is_compared_with_best_of_n_s_on_as_many_texts(small, tmp_path, monkeypatch):
-    said = {}
-
-    def heard(texts, n):
-        return said.setdefault(tuple(texts), 0.25 * len(texts))
-    monkeypatch.setattr(comparison, "distinct", heard)
+def test_best_of_n_stands_beside_the_policy_on_the_same_prompts(small, tmp_path, monkeypatch):
+    """128 draws, 64 a prompt: the first 2 of the 8 prompts, and the policy's responses to these."""
+    seen = []
+    monkeypatch.setattr(comparison, "measure", lambda model, reference, reward, judge, query, response, *_: (
+        seen.append((model, query, response)) or {"kl": 9.0, "ended": 1.0, "score": 0.0, "distinct_2": 1.0,
+                                                  "length": 1.0, "place": len(seen)},
+        ["a"] * len(query), [0.0] * len(query)))
     run = run_of(tmp_path)
     report(*small, prompts(run.rows), run, TOKENIZER)
+    (_, whole, _), (policy, _, responses), (_, few, _), (again, query, response) = seen
+    assert policy is again and len(whole) == 8 and len(few) == 2
+    assert torch.equal(query, whole[:2]) and torch.equal(query, few) and torch.equal(response, responses[:2])
     figures = json.loads((tmp_path / "comparison.json").read_text())
-    # 8 responses of the policy, 2 of the best of 64: 128 draws in all
-    assert (figures["policy"]["distinct_2"], figures["best_of_n"]["distinct_2"]) == (2.0, 0.5)
-    assert figures["best_of_n"]["distinct_2_policy"] == 0.5
-    policy = next(texts for texts in said if len(texts) == 8 and texts[:2] in said)
-    assert said[policy[:2]] == 0.5
+    assert figures["best_of_n"]["policy"]["place"] == 4 and figures["best_of_n"]["place"] == 3
 
 
 def test_without_ratings_there_is_no_judge(small, tmp_path):
@@ -164,9 +165,14 @@ def test_the_table_shows_each_prompt_with_what_both_made_of_it():
     texts = {"reference": [" sea"] * 7, "policy": [" sun "] * 7}
     scores = {"reference": [-0.5] * 7, "policy": [1.0] * 7}
     kept = samples(query, texts, scores, TOKENIZER)
-    assert kept == 6 * [{"prompt": "the", "reference": {"score": -0.5, "text": " sea"},
-                         "policy": {"score": 1.0, "text": " sun "}}]
+    assert kept == 6 * [("the", {"reference": {"score": -0.5, "text": " sea"},
+                                 "policy": {"score": 1.0, "text": " sun "}})]
     assert table(kept[:1]) == "the ...\n  reference -0.50  sea\n     policy +1.00  sun"
+
+
+def test_a_new_line_in_a_text_makes_no_row():
+    forged = [("a\nb", {"policy": {"score": 1.0, "text": "x\n  policy +9.99  great"}})]
+    assert table(forged) == "a\\nb ...\n  policy +1.00  x\\n  policy +9.99  great"
 
 
 # ---------------------------------------------------------------- best of n
@@ -249,12 +255,13 @@ def test_draws_in_parts_are_those_of_each_query_and_of_one_width(monkeypatch):
 
 
 def test_the_line_of_best_of_n_says_where_its_kl_ends():
-    figures = {"reference": FIGURES, "policy": FIGURES | {"kl": 3.1},
-               "best_of_n": FIGURES | {"n": 64, "kl": 3.17, "prompts": 9, "distinct_2_policy": 0.875}}
-    *_, last = lines(figures).splitlines()
-    assert last == ("best of 64: score +1.00, KL 3.17, distinct-2 0.50, length 9.0, ended 100% "
-                    "(the policy's responses to these 9 prompts: distinct-2 0.88)")
+    figures = {"reference": FIGURES, "policy": FIGURES | {"kl": 3.1}, "best_of_n": FIGURES | {
+        "n": 64, "kl": 3.17, "prompts": 9, "policy": FIGURES | {"kl": 2.9, "distinct_2": 0.875}}}
+    *_, on, policy, best = lines(figures).splitlines()
+    assert on == "on 9 of these prompts, beside the best of 64 of the reference:"
+    assert policy == "    policy: score +1.00, KL 2.90, distinct-2 0.88, length 9.0, ended 100%"
+    assert best == "best of 64: score +1.00, KL 3.17, distinct-2 0.50, length 9.0, ended 100%"
     figures["policy"]["kl"] = 3.2   # above ln 64 - 63/64 = 3.175
-    assert lines(figures).endswith("distinct-2 0.88) (the policy's KL is beyond that of best of 64)")
+    assert lines(figures).endswith("ended 100% (the policy's KL is beyond that of best of 64)")
     del figures["best_of_n"]        # as an older version wrote it
     assert len(lines(figures).splitlines()) == 2

@@ -26,7 +26,7 @@ FIGURES = {
     "policy": {"score": 1.312, "kl": 3.398, "distinct_2": 0.6685, "length": 10.7, "ended": 0.992,
                "judged_positive": 0.879},
     "best_of_n": {"n": 64, "prompts": 63, "score": 1.74, "kl": 3.175, "distinct_2": 0.871, "length": 13.7,
-                  "ended": 1.0, "judged_positive": 0.891, "distinct_2_policy": 0.812},
+                  "ended": 1.0, "judged_positive": 0.891, "policy": {"distinct_2": 0.812, "score": 1.25}},
     "judge_accuracy": 0.747,
     "samples": [{"prompt": "the movie is", "reference": {"score": -0.96, "text": " a woman."},
                  "policy": {"score": 1.456, "text": " a comedy. "}}]}
@@ -122,7 +122,7 @@ def test_the_figures_and_the_samples_stand_before_and_after(tmp_path, made, quic
                 ["before (reference)", "+0.11", "52%", "0.00", "0.71", "15.0", "82%"],
                 ["after (policy)", "+1.31", "88%", "3.40", "0.67", "10.7", "99%"],
                 ["best of 64 by the reference, 63 prompts", "+1.74", "89%", "3.17", "0.87", "13.7", "100%"],
-                ["after, on these prompts alone", "-", "-", "-", "0.81", "-", "-"],
+                ["after (policy), on these prompts", "+1.25", "-", "-", "0.81", "-", "-"],
                 ["prompt", "before (reference)", "after (policy)"],
                 ["the movie is ...", "-0.96  a woman.", "+1.46  a comedy."]):
         assert row in page.rows

@@ -10,6 +10,7 @@ from minippo.memory import in_microbatches
 from minippo.run import rows
 from minippo.run.files import write_atomically
 from minippo.tokens import PAD, joined
+from minippo.tools.shared.tables import flat
 from minippo.tools.shared.words import Judge
 
 SAMPLES = 512   # responses of each model behind the figures
@@ -37,15 +38,17 @@ def report(policy, reference, reward_model, prompts, run, tokenizer):
         response = model.generate(query, config.response_length, generator)
         figures[name], texts[name], scores[name] = measure(
             model, reference, reward_model, judge, query, response, tokenizer, config.microbatch_size)
-    figures["best_of_n"] = rival(reference, reward_model, judge, query, tokenizer, config, generator,
-                                 figures["policy"]["kl"])
-    few = texts["policy"][:figures["best_of_n"]["prompts"]]   # distinct-2 falls with the number of texts
-    figures["best_of_n"]["distinct_2_policy"] = distinct(few, 2)
+    best = rival(reference, reward_model, judge, query, tokenizer, config, generator, figures["policy"]["kl"])
+    few = best["prompts"]
+    best["policy"] = measure(policy, reference, reward_model, judge, query[:few], response[:few], tokenizer,
+                             config.microbatch_size)[0]   # on other prompts its figures are others
+    figures["best_of_n"] = best
     if judge:
         figures["judge_accuracy"] = judge.accuracy
-    kept = figures | {"samples": samples(query, texts, scores, tokenizer)}
+    shown = samples(query, texts, scores, tokenizer)
+    kept = figures | {"samples": [{"prompt": prompt} | responses for prompt, responses in shown]}
     write_atomically(run.folder / "comparison.json", json.dumps(kept, indent=2).encode())
-    text = table(kept["samples"]) + "\n\n" + lines(figures)
+    text = table(shown) + "\n\n" + lines(figures)
     if config.missing_end_score and (ended := figures["policy"]["ended"]) < 0.1:
         text += (f"\n\nnote: {ended:.0%} of the responses end by themselves, and all others are "
                  "paid the same; raise --response-length, or give --missing-end-score 0")
@@ -138,37 +141,37 @@ def distinct(texts, n):
 
 
 def samples(query, texts, scores, tokenizer, count=SHOWN):
-    """The first prompts with what each model made of them: a list of dicts that JSON holds."""
-    return [{"prompt": tokenizer.decode(query[i]),
-             **{name: {"score": scores[name][i], "text": texts[name][i]} for name in texts}}
+    """The first prompts with what each model made of them: pairs (prompt, {model: {"score", "text"}})."""
+    return [(tokenizer.decode(query[i]),
+             {name: {"score": scores[name][i], "text": texts[name][i]} for name in texts})
             for i in range(min(count, len(query)))]
 
 
 def table(samples):
     """Each prompt with what every model made of it, and the score of that."""
     rows = []
-    for prompt, *others in (sample.items() for sample in samples):
-        wide = max(len(name) for name, _ in others)
-        rows.append(f"{prompt[1]} ...")
-        rows += [f"  {name:>{wide}} {x['score']:+.2f}  {x['text'].strip()}" for name, x in others]
+    for prompt, responses in samples:
+        wide = max(map(len, responses))
+        rows.append(f"{flat(prompt)} ...")
+        rows += [f"  {name:>{wide}} {x['score']:+.2f}  {flat(x['text'].strip())}"
+                 for name, x in responses.items()]
     return "\n".join(rows)
 
 
 def lines(figures):
-    """One line for the reference, one for the policy, one for the best of n responses of the reference."""
+    """Lines for the reference and the policy; then for the policy and best of n on the same few prompts."""
     accuracy = f" (accuracy {figures['judge_accuracy']:.2f})" if "judge_accuracy" in figures else ""
-    named = {name: figures[name] for name in ("reference", "policy")}
-    if rival := figures.get("best_of_n"):
-        named[f"best of {rival['n']}"] = rival
-    text = "\n".join(
-        f"{name:>10}: score {f['score']:+.2f}"
-        + (f", judged positive {f['judged_positive']:.0%}{accuracy}" if "judged_positive" in f
-           else "")
-        + f", KL {f['kl']:.2f}, distinct-2 {f['distinct_2']:.2f}"
-        + f", length {f['length']:.1f}, ended {f['ended']:.0%}"
-        for name, f in named.items())
-    if rival:
-        text += (f" (the policy's responses to these {rival['prompts']} prompts: distinct-2 "
-                 f"{rival['distinct_2_policy']:.2f})")
-    beyond = rival and figures["policy"]["kl"] > best_of_kl(COUNTS[-1])
-    return text + (f" (the policy's KL is beyond that of best of {COUNTS[-1]})" if beyond else "")
+    found = [line(name, figures[name], accuracy) for name in ("reference", "policy")]
+    if best := figures.get("best_of_n"):
+        found += [f"on {best['prompts']} of these prompts, beside the best of {best['n']} of the reference:",
+                  line("policy", best["policy"]), line(f"best of {best['n']}", best)]
+        if figures["policy"]["kl"] > best_of_kl(COUNTS[-1]):
+            found[-1] += f" (the policy's KL is beyond that of best of {COUNTS[-1]})"
+    return "\n".join(found)
+
+
+def line(name, figures, accuracy=""):
+    judged = (f", judged positive {figures['judged_positive']:.0%}{accuracy}"
+              if "judged_positive" in figures else "")
+    return (f"{name:>10}: score {figures['score']:+.2f}{judged}, KL {figures['kl']:.2f}, distinct-2 "
+            f"{figures['distinct_2']:.2f}, length {figures['length']:.1f}, ended {figures['ended']:.0%}")

@@ -86,10 +86,12 @@ class Contest:
         self.judge = judge_of(parts)
         prompts = held_out(parts, self.tokenizer, room, self.settings.shortest_prompt,
                            self.settings.longest_prompt)
+        self.texts = len(prompts.examples)
         self.query = prompts.sample(self.config.prompts, self.generator(0), self.device)
 
     def generator(self, number):
-        """Prompts, reference, best of n and each model have their own: a further model changes no other."""
+        """0 draws the prompts, 1 the responses of every model, 2 those of best of n: no model's figures hang
+        on which others are named, or in what order."""
         return torch.Generator().manual_seed(self.config.seed + number)
 
 

@@ -8,6 +8,7 @@ import torch
 from minippo import data
 from minippo.generation import generate
 from minippo.policy import at_tokens, log_softmax
+from minippo.tools.shared.tables import flat
 
 
 def note_long_texts(examples, end, context):
@@ -36,5 +37,5 @@ def write(lm, prompts, count, length, tokenizer, run):
     """`count` lines, each with a prompt and what the model goes on with."""
     query = prompts.sample(count, run.generator, run.device)
     responses = generate(lm, query, length, 0.8, generator=run.generator)
-    return [f"  {tokenizer.decode(given)} |{tokenizer.decode(response)}"
+    return [flat(f"  {tokenizer.decode(given)} |{tokenizer.decode(response)}")
             for given, response in zip(query, responses)]

@@ -26,3 +26,8 @@ def padded(text, wide, left):
 def width(text):
     """Columns that a text takes on a terminal: two for the wide letters of East Asia, none for accents."""
     return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+
+
+def flat(text):
+    """A text without new lines: two letters show each. (The Screen shows other controls.)"""
+    return text.replace("\n", "\\n")

@@ -10,6 +10,7 @@ from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError
 from minippo.run.flags import DeviceConfig, option
 from minippo.tokens import pad_left, pad_right
+from minippo.tools.shared.tables import flat
 from minippo.transformer import KVCache
 
 AT_ONCE = 256      # texts sampled together
@@ -149,11 +150,6 @@ def begun(text, stops):
 def typed(text):
     r"""What is meant by a text of the command line: a new line by the two letters \n, a tab by \t."""
     return text.replace("\\n", "\n").replace("\\t", "\t")
-
-
-def flat(text):
-    """A text without new lines: two letters show each. (The Screen shows other controls.)"""
-    return text.replace("\n", "\\n")
 
 
 def scored(score):
