@@ -89,7 +89,9 @@ def measure(rule, meant, way, learned, held_out, count, seed):
     for place, i in enumerate(torch.randperm(len(learned), generator=pairs.seeded(seed))[:count].tolist()):
         prompt, texts = learned[i]
         model, generator = taste.Taste(given), pairs.seeded(seed, place)
-        left, right = (texts[i] for i in pairs.choose(way, model(texts), generator))
+        chosen = (torch.randperm(len(texts), generator=generator)[:2].tolist()   # other ones for each seed
+                  if way == "random" else pairs.choose(way, model(texts), generator))
+        left, right = (texts[i] for i in chosen)
         given.append(Answer(prompt, left, right, said(rule, left, right), 0.5))
     model, right, wins, most = taste.Taste(given), [], [], []
     for _, texts in held_out:

@@ -4,10 +4,14 @@ A point is a dict: method, setting (n, or kl-coef), seed, and the figures named 
 """
 
 import math
+import sys
 
 import numpy as np
 import torch
 
+from minippo.run.errors import UserError
+from minippo.run.files import write_atomically
+from minippo.tools.shared import curves
 from minippo.tools.shared.comparison import best_of_kl
 from minippo.tools.shared.tables import markdown
 
@@ -100,14 +104,16 @@ def table(points):
     return markdown(["", *COLUMNS.values()], rows) + NOTE
 
 
-def draw(points, path):
-    """The figure: the learned score (dashed) and the judge's (solid) against KL."""
+def canvas():
+    """An empty figure; None, with a note, if there is no matplotlib."""
     try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        print("no figure: it needs matplotlib: pip install matplotlib")
-        return
-    figure = Figure(figsize=(8, 5), layout="constrained")
+        return curves.figure(8, 5, layout="constrained")
+    except UserError as error:
+        print(f"note: no figure: {error}", file=sys.stderr)
+
+
+def draw(figure, points, path):
+    """The figure: the learned score (dashed) and the judge's (solid) against KL, written to path."""
     axes, right = figure.add_subplot(), 1.1 * max(p["kl"] for p in points)
     axes.set_xlim(0, right)
     axes.set_xscale("function", functions=(np.sqrt, np.square))
@@ -123,7 +129,8 @@ def draw(points, path):
     axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="upper left")
-    figure.savefig(path, dpi=160)
+    opaque = {"savefig.transparent": False, "savefig.dpi": 160}
+    write_atomically(path, curves.saved(figure, path.suffix, **opaque))
 
 
 def draw_method(axes, method, points, colour):

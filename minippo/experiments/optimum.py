@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from minippo import ppo
 from minippo.memory import PPOMemory
 from minippo.policy import ActorCritic, frozen
-from minippo.run.errors import UserError
+from minippo.run.files import write_atomically
 from minippo.run.flags import option
 from minippo.tokens import PAD, pad_left, pad_right
+from minippo.tools.shared import curves
 from minippo.training import linear_decay
 from minippo.transformer import ARCHITECTURES, TransformerConfig, build
 
@@ -180,7 +181,9 @@ def measure(config, architecture, seed, parts=PARTS):
 
 def main(config):
     """Print a row per run: objectives, gap, and the distance on the way."""
-    canvas = figure(config.plot) if config.plot else None   # what is missing shows before the work
+    if config.plot:   # what is missing shows before the work
+        curves.check("--plot", config.plot)
+        canvas = curves.figure(6, 4, layout="constrained")
     both, runs = config.architecture == "both", {}
     print(f"{'':16}{'J':>8}{'':>18}{'gap':>11}   KL(pi || pi*) in nats, after\n"
           f"architecture seed{'reference':>10}{'PPO':>9}{'optimum':>9}{'%':>8}"
@@ -192,19 +195,8 @@ def main(config):
                   f"{run.best:>9.3f}{run.gap:>8.2f}"
                   + "".join(f"{kl:>10.4f}" for kl in run.curve[::PARTS // 4]), flush=True)
     print(f"largest gap: {max(run.gap for run in runs.values()):.2f} %")
-    if canvas:
+    if config.plot:
         draw(canvas, runs, config)
-
-
-def figure(file):
-    """An empty matplotlib Figure for a file, or the one line that says what is missing."""
-    if not Path(file).resolve().parent.is_dir():
-        raise UserError(f"--plot {file}: there is no such folder; make it, or name another")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError("--plot needs matplotlib: pip install matplotlib") from None
-    return Figure(figsize=(6, 4), layout="constrained")
 
 
 def draw(canvas, runs, config):
@@ -216,7 +208,5 @@ def draw(canvas, runs, config):
         label = architecture if seed == config.seed else None
         axes.plot(iterations, run.curve, styles[architecture], label=label)
     axes.legend()
-    try:
-        canvas.savefig(config.plot)
-    except (OSError, ValueError) as error:   # no such folder, or no such format
-        raise UserError(f"--plot {config.plot}: cannot be written ({error})") from None
+    drawn = curves.saved(canvas, Path(config.plot).suffix, **{"savefig.transparent": False})
+    write_atomically(config.plot, drawn)

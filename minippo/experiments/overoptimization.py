@@ -10,12 +10,12 @@ import torch
 
 from minippo import data
 from minippo.corpora.read import read
-from minippo.experiments.frontier import BEST, PPO, best_of, draw, fit, table, verdict
+from minippo.experiments.frontier import BEST, PPO, best_of, canvas, draw, fit, table, verdict
 from minippo.policy import ActorCritic
 from minippo.run import checkpoint
 from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError
-from minippo.run.files import write_atomically
+from minippo.run.files import check_replaceable, write_atomically
 from minippo.run.flags import numbers, option
 from minippo.run.folder import finished_at
 from minippo.tokens import PAD
@@ -52,6 +52,8 @@ def main(config):
         checkpoint.load_lm(at(config.model, seed))
         checkpoint.load_reward(at(config.reward, seed))
     parts, out = data.split(read(config.data)), make(config.out)
+    check_replaceable(plot := out / "overoptimization.png")
+    figure = canvas()
     judge = Judge(parts["judge"], parts["prompts"] + parts["test"])
     points = []
     for seed in seeds:
@@ -65,7 +67,8 @@ def main(config):
     write_atomically(out / "points.json", json.dumps(found, indent=2).encode())
     write_atomically(out / "table.md", (text + "\n").encode())
     print(text)
-    draw(points, out / "overoptimization.png")
+    if figure:
+        draw(figure, points, plot)
 
 
 def at(pattern, seed):

@@ -5,12 +5,10 @@ import sys
 from dataclasses import dataclass
 
 from minippo.run.errors import UserError
-from minippo.run.files import read_regular
 from minippo.run.flags import option
+from minippo.tools.shared import prompts
 from minippo.tools.shared.tables import flat
 from minippo.tools.shared.writing import AT_ONCE, WritingConfig, say, scored, writers
-
-MOST_BYTES = 2**24   # of prompts
 
 
 @dataclass
@@ -27,10 +25,10 @@ def main(config):
     """Print `n` texts that begin with each prompt: `prompt |answer`, a line a text."""
     if config.stream and config.json:
         raise UserError("--stream shows texts as they come, and --json whole ones; give one of them")
-    prompts, models = read(config), writers(config)
-    queries = {writer: [writer.query(*prompt) for prompt in prompts] for writer in models}
-    texts = [text for text, _ in prompts]
-    alone = config.n == len(prompts) == len(models) == 1 and sys.stdout.isatty()
+    given, models = read(config), writers(config)
+    queries = {writer: [writer.query(*prompt) for prompt in given] for writer in models}
+    texts = [text for text, _ in given]
+    alone = config.n == len(texts) == len(models) == 1 and sys.stdout.isatty()
     if config.stream or (alone and not config.json):
         for i, prompt in enumerate(texts):
             for writer in models:
@@ -69,26 +67,5 @@ def read(config):
         return [(config.prompt, "--prompt")]
     if config.prompt:
         raise UserError("--prompt and --prompts name different ones; give one of them")
-    found = []
-    for i, line in enumerate(content(config.prompts).removesuffix(b"\n").split(b"\n"), 1):
-        where = f"--prompts {config.prompts}, line {i}:"
-        try:
-            found.append((line.removesuffix(b"\r").decode("utf-8"), where))
-        except UnicodeDecodeError:
-            raise UserError(f"{where} not UTF-8; write it as UTF-8") from None
-    return found
-
-
-def content(path):
-    """The bytes of a file, or of what comes through a pipe."""
-    try:
-        if path != "-":
-            found = read_regular(path, MOST_BYTES)
-        else:
-            found = sys.stdin.buffer.read(MOST_BYTES + 1) if sys.stdin else b""
-    except OSError as error:
-        raise UserError(f"--prompts {path}: cannot be read ({error.strerror}); name a file of prompts, "
-                        "one a line") from None
-    if not found or len(found) > MOST_BYTES:
-        raise UserError(f"--prompts {path}: {'more than 16 MB' if found else 'empty'}; give a prompt a line")
-    return found
+    piped = sys.stdin.buffer.read(prompts.LARGEST + 1) if config.prompts == "-" and sys.stdin else b""
+    return prompts.read(config.prompts, piped if config.prompts == "-" else None)

@@ -3,7 +3,7 @@
 import os
 import sys
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 from minippo.run.errors import UserError
@@ -19,6 +19,7 @@ except ImportError:   # Windows: a letter and Enter
     termios = None
 
 KEYS = {"l": "left", "r": "right", "t": "tie", "s": "skip", "u": "undo", "q": "quit"}
+KEPT_OUT = "out", "count", "every", "device", "precision"   # of the journal: they decide no question
 ARROWS = {"\x1b[D": "l", "\x1b[C": "r", "\x1bOD": "l", "\x1bOC": "r", "\x04": "q"}   # and Ctrl-D
 HELP = "  ".join(f"{key} {does}" for key, does in KEYS.items())
 
@@ -57,13 +58,16 @@ def main(config):
     """Ask until there are `count` answers; all that was said is on the disk before the next question."""
     rule = labellers.labeller(config.labeller) if config.labeller else None
     pairs = Pairs(config)
-    with closing(Answers(config.out)) as answers:
-        ask = partial(labellers.said, rule) if rule else Keys().ask
+    decides = {name: value for name, value in asdict(config).items() if name not in KEPT_OUT}
+    with closing(Answers(config.out, decides)) as answers:
+        keys = None if rule else Keys()
+        ask = keys.ask if keys else partial(labellers.said, rule)
         while answered(answers.given) < config.count:
             place = len(answers.given)
             model = taste.Taste(answers.given)
             prompt, left, right = pairs.pair(place, model)
-            if not rule:
+            if keys:
+                keys.forget()
                 show(place, prompt, left, right)
             said = ask(left, right)
             if said == "quit":
@@ -106,8 +110,15 @@ class Keys:
 
     def __init__(self):
         self.typed = ""   # and not looked at
+        self.terminal = termios and sys.stdin and sys.stdin.isatty()
         if hasattr(sys.stdin, "reconfigure"):   # a key of another encoding is no answer, and no error
             sys.stdin.reconfigure(errors="replace")
+
+    def forget(self):
+        """Throw away what was typed on a terminal: it answers no pair that is shown later. A pipe stays."""
+        if self.terminal:
+            self.typed = ""
+            termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
 
     def ask(self, left, right):
         """What was typed, a word of KEYS: asks until it is one."""
@@ -120,19 +131,15 @@ class Keys:
 
     def key(self):
         """A letter, "" for none, None at the end of the input."""
-        if sys.stdin is None:
-            return None
-        if not (termios and sys.stdin.isatty()):
-            line = sys.stdin.readline()
+        if not self.terminal:
+            line = sys.stdin.readline() if sys.stdin else ""
             return line.strip()[:1].lower() if line else None
         if not self.typed:
             self.typed = pressed(sys.stdin.fileno())
-        for codes, key in ARROWS.items():
-            if self.typed.startswith(codes):
-                self.typed = self.typed[len(codes):]
-                return key
-        key, self.typed = self.typed[:1], self.typed[1:]
-        return key.lower() or None
+        other = self.typed if self.typed.startswith("\x1b") else self.typed[:1]   # F3 ends in R, Alt-l in l
+        code = next(filter(self.typed.startswith, ARROWS), other)
+        self.typed = self.typed[len(code):]
+        return ARROWS.get(code, code.lower()) or None
 
 
 def pressed(terminal):

@@ -199,8 +199,25 @@ def test_a_figure_of_all_runs(tmp_path):
     main(Config(plot=str(tmp_path / "optimum.svg"), **TINY))
     text = (tmp_path / "optimum.svg").read_text(encoding="utf-8")
     assert text.count('<g id="line2d_') >= 4 and "</svg>" in text
-    with pytest.raises(UserError, match="there is no such folder"):
-        main(Config(plot=str(tmp_path / "nowhere/optimum.png"), **TINY))
+    main(Config(plot=str(tmp_path / "optimum.png"), **TINY))
+    assert (tmp_path / "optimum.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("plot, message", [
+    ("nowhere/optimum.png", "--plot nowhere/optimum.png: there is no such folder; make it"),
+    ("optimum.foo", r"--plot optimum.foo: the name has to end in \.svg, \.png, \.pdf"),
+    ("link.png", "link.png: a link, where a file"),
+    ("folder.png", "folder.png: a folder, where a file"),
+])
+def test_what_no_figure_can_be_written_to_is_said_before_work(tmp_path, monkeypatch, capsys, plot, message):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").write_text("kept")
+    (tmp_path / "link.png").symlink_to("mine")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(UserError, match=message):
+        main(Config(plot=plot, **TINY))
+    assert capsys.readouterr().out == "" and (tmp_path / "mine").read_text() == "kept"
 
 
 def test_without_matplotlib_a_line_says_what_to_install(monkeypatch, capsys):

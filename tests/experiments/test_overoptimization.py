@@ -21,6 +21,7 @@ from minippo.experiments.frontier import (
     BEST,
     PPO,
     best_of,
+    canvas,
     curve,
     draw,
     fit,
@@ -149,11 +150,22 @@ def test_the_table_has_means_and_the_spread_over_seeds():
         "| PPO, kl-coef 1 | 2.00 (1.00 to 3.00) | 0.50 | 0.50 | 0.50 | 0.50 | 1.00 | 9.00 |")
 
 
-def test_without_matplotlib_one_line_says_what_the_figure_needs(monkeypatch, capsys, tmp_path):
+def test_without_matplotlib_one_line_says_what_the_figure_needs(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    draw([], tmp_path / "figure.png")
-    assert capsys.readouterr().out == (
-        "no figure: it needs matplotlib: pip install matplotlib\n")
+    assert canvas() is None
+    assert capsys.readouterr() == ("", "note: no figure: this needs matplotlib: pip install matplotlib\n")
+
+
+def test_a_figure_is_opaque_whole_at_every_moment_and_follows_no_link(tmp_path):
+    pytest.importorskip("matplotlib")
+    image = pytest.importorskip("matplotlib.image")
+    (tmp_path / "mine").write_text("kept")
+    (tmp_path / "figure.png").symlink_to("mine")
+    both = points(PPO, [0.5, 1.0, 2.0], [0.2, 0.5, 0.6]) + points(BEST, [0.5, 1.0], [0.2, 0.5])
+    draw(canvas(), both, tmp_path / "figure.png")
+    assert (tmp_path / "mine").read_text() == "kept" and not (tmp_path / "figure.png").is_symlink()
+    drawn = image.imread(tmp_path / "figure.png")
+    assert drawn.shape == (800, 1280, 4) and drawn[0, 0].tolist() == [1, 1, 1, 1]   # 5 x 8 inches of 160 dots
 
 
 # ---------------------------------------------------------------- the whole command

@@ -34,8 +34,11 @@ def tell(place, monkeypatch):
 
 
 def journal(name="labels"):
+    """What was said: the journal without its first line, the settings."""
     with open(f"{name}.answers.jsonl", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+        settings, *said = [json.loads(line) for line in file]
+    assert settings.keys() == {"settings"}
+    return said
 
 
 def data_file(name="labels"):
@@ -95,23 +98,50 @@ def test_the_count_is_of_answers_and_skips_are_none(tell):
     assert [record["answer"] for record in journal()] == ["skip", "tie", "skip", "left"]
 
 
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminal here")
-def test_on_a_terminal_a_key_is_enough_arrows_too_and_it_is_afterwards_as_before(place, monkeypatch):
+@pytest.fixture
+def type_at(place, monkeypatch):
+    """Types chunks at a terminal, each when a key is awaited; `early` is typed while a pair is being made."""
+    if not hasattr(os, "openpty"):
+        pytest.skip("no pseudo-terminal here")
     ours, theirs = os.openpty()
-    before = label.termios.tcgetattr(theirs)
-    typed, setcbreak = [b"q", b"tu\x04l", b"z\x1b[C", b"r\x1b[D"], label.tty.setcbreak   # from the last on
+    before, setcbreak, pair = label.termios.tcgetattr(theirs), label.tty.setcbreak, pairs.Pairs.pair
 
-    def then_type(*given):
-        setcbreak(*given)
-        os.write(ours, typed.pop())
-    monkeypatch.setattr(label.tty, "setcbreak", then_type)
-    with os.fdopen(theirs, encoding="utf-8") as terminal:
-        monkeypatch.setattr(sys, "stdin", terminal)
-        launch(label.main, label.Config, "", FLAGS.split())
-        assert label.termios.tcgetattr(theirs) == before
-    os.close(ours)
-    assert [record["answer"] for record in journal()] == ["right", "left", "right", "tie", "undo"]
-    assert typed == [b"q"]   # Ctrl-D had quit
+    def run(*chunks, early=b""):
+        waiting = list(chunks)
+
+        def then_type(*given):
+            setcbreak(*given)
+            os.write(ours, waiting.pop(0))
+
+        def meanwhile(*given):
+            os.write(ours, early)
+            return pair(*given)
+        monkeypatch.setattr(label.tty, "setcbreak", then_type)
+        monkeypatch.setattr(pairs.Pairs, "pair", meanwhile)
+        with open(theirs, encoding="utf-8") as terminal:
+            monkeypatch.setattr(sys, "stdin", terminal)
+            launch(label.main, label.Config, "", FLAGS.split())
+            assert label.termios.tcgetattr(theirs) == before
+        os.close(ours)
+        assert waiting == []
+        return [record["answer"] for record in journal()]
+    return run
+
+
+def test_on_a_terminal_a_key_is_enough_arrows_too_and_it_is_afterwards_as_before(type_at):
+    chunks = [b"r", b"\x1b[D", b"z\x1b[C", b"T", b"u", b"\x1bOD", b"\x1bOC", b"\x04"]
+    assert type_at(*chunks) == ["right", "left", "right", "tie", "undo", "left", "right"]
+
+
+def test_a_key_answers_no_pair_that_is_shown_after_it_was_typed(type_at):
+    # of each chunk the first key that is one answers, the others came before the next pair was shown
+    chunks = [b"lr", b"zrlt", b"\x1b[D\x1b[C", b"tq", b"q"]
+    assert type_at(*chunks, early=b"s") == ["left", "right", "left", "tie"]
+
+
+def test_an_escape_code_that_is_no_arrow_is_none_of_the_letters_in_it(type_at):
+    # F3, F2, Alt-l, Ctrl and the right arrow, Esc alone
+    assert type_at(b"\x1bOR", b"\x1bOQ", b"\x1bl", b"\x1b[1;5C", b"\x1b", b"z\x1bOR", b"t", b"q") == ["tie"]
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminal here")
@@ -155,6 +185,52 @@ def test_undo_reaches_over_a_restart(tell):
     assert len(data_file()) == 1
 
 
+def test_other_settings_than_those_of_the_journal_are_one_line_and_change_nothing(tell, place, capsys):
+    (place / "mine.txt").write_text("the soup was\nthe sea\n", encoding="utf-8")
+    tell("l")
+    before, said = (place / "labels.answers.jsonl").read_bytes(), {
+        "--seed 7": "--seed 0, and now it is --seed 7",
+        "--choose best": "--choose random, and now it is --choose best",
+        "--labeller shorter": "--labeller (none), and now it is --labeller shorter",
+        "--prompts mine.txt": "--prompts (none), and now it is --prompts mine.txt",
+        "--model reward/../pretrain": "--model pretrain, and now it is --model reward/../pretrain",
+        "--data ./data.csv": "--data data.csv, and now it is --data ./data.csv",
+        "--temperature 0.5": "--temperature 1.5, and now it is --temperature 0.5",
+        "--choose best --reward reward": "--choose random, --reward (none), and now it is --choose best, "
+                                         "--reward reward",
+        "--candidates 3": "--candidates 16, and now it is --candidates 3",
+        "--response-length 9": "--response-length 8, and now it is --response-length 9",
+        "--shortest-prompt 3": "--shortest-prompt 2, and now it is --shortest-prompt 3",
+        "--longest-prompt 7": "--longest-prompt 8, and now it is --longest-prompt 7"}
+    for flags, words in said.items():
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            tell("r", flags=flags)
+        assert left.value.code == 2
+        assert capsys.readouterr().err == (
+            f"error: labels.answers.jsonl: its answers were given with {words}; "
+            "go on with what it was, or name another --out\n")
+    assert (place / "labels.answers.jsonl").read_bytes() == before
+    tell("r", flags="--count 2 --every 1 --precision auto")   # these decide no question
+    assert len(journal()) == 2
+
+
+def test_settings_bind_nobody_before_there_is_an_answer(tell):
+    tell("u", "q")
+    tell("l", flags="--seed 7")
+    assert len(journal()) == 1
+
+
+def test_a_journal_that_keeps_no_settings_goes_on_with_a_note(tell, place, capsys):
+    tell("l", "r")
+    path = place / "labels.answers.jsonl"
+    older = path.read_bytes().partition(b"\n")[2]
+    path.write_bytes(older)
+    tell("t", flags="--seed 7")
+    assert capsys.readouterr().err.startswith("note: labels.answers.jsonl is of an older version, which")
+    assert path.read_bytes().startswith(older) and path.read_bytes().count(b"\n") == 3   # no settings within
+
+
 def test_a_kill_in_the_middle_of_a_line_loses_that_answer_alone(tell):
     tell("l", "r")
     whole = journal()
@@ -188,17 +264,23 @@ def test_of_every_two_pairs_one_is_turned_and_which_one_is_chance():
     assert sides != [pairs.turned(1, place) for place in range(400)]
 
 
-def test_who_always_says_left_prefers_the_first_sampled_in_half_of_the_cases(tell, monkeypatch):
-    drawn, responses = [], pairs.Pairs.responses
-    monkeypatch.setattr(pairs, "choose", lambda *given: (0, 1))
+@pytest.mark.parametrize("flags", ["--choose random", "--choose best --candidates 3 --reward reward"])
+def test_who_always_says_left_prefers_the_first_sampled_or_the_best_in_half_of_the_cases(
+        tell, monkeypatch, flags):
+    """The reward model of this test scores a response by its place, the last one highest."""
+    monkeypatch.setattr("minippo.reward.RewardModel.forward", lambda self, query, response: torch.arange(
+        len(response)).float())
+    picked, responses = [], pairs.Pairs.responses
 
     def noted(self, *given):
         texts, scores = responses(self, *given)
-        drawn.append(texts[0])
+        assert len(texts) > 1
+        picked.append(texts[int(scores.argmax()) if "best" in flags else 0])
         return texts, scores
     monkeypatch.setattr(pairs.Pairs, "responses", noted)
-    tell(*["l"] * 12, flags="--choose best --candidates 3")
-    assert sum(record["left"] in drawn for record in journal()) == 6
+    tell(*["l"] * 12, flags=f"--count 12 {flags}")
+    assert [record["left"] for record in journal()] != picked
+    assert sum(record["left"] == text for record, text in zip(journal(), picked)) == 6
 
 
 def test_uncertain_takes_the_nearest_scores_best_the_highest_and_ties_are_chance():
@@ -208,7 +290,7 @@ def test_uncertain_takes_the_nearest_scores_best_the_highest_and_ties_are_chance
         assert set(pairs.choose("uncertain", scores, generator)) == {0, 3}   # 0.5 apart
         best, other = pairs.choose("best", scores, generator)
         assert best == 2 and other != 2
-    for how in ("random", "uncertain", "best"):
+    for how in ("uncertain", "best"):
         found = Counter(pairs.choose(how, torch.zeros(3), pairs.seeded(seed)) for seed in range(120))
         assert len(found) == 6 and min(found.values()) >= 5   # 20 each is expected
 
@@ -239,7 +321,8 @@ def test_no_response_is_empty_and_no_two_are_equal(tell, monkeypatch):
 
 
 def test_prompts_of_a_file_are_given_whole(tell, place):
-    (place / "mine.txt").write_text("the soup was\n\nwe never liked the old train\n", encoding="utf-8")
+    # as Windows writes it: a mark at the beginning, a carriage return at each end
+    (place / "mine.txt").write_bytes(b"\xef\xbb\xbfthe soup was\r\n\r\nwe never liked the old train\r\n")
     tell(*["l"] * 8, flags="--prompts mine.txt --longest-prompt 2")
     assert {record["prompt"] for record in journal()} == {"the soup was", "we never liked the old train"}
 
@@ -358,10 +441,13 @@ MISTAKES = {
     "--out theirs.jsonl": "--out theirs.jsonl is there and was not written by minippo label",
     "--out other.jsonl": "other.answers.jsonl line 1: no answer of minippo label",
     "--out list.jsonl": "list.answers.jsonl line 2: no answer of minippo label",
+    "--out set.jsonl": "set.answers.jsonl line 1: no answer of minippo label",
+    "--out twice.jsonl": "twice.answers.jsonl line 2: no answer of minippo label",
     "--out folder.jsonl": "folder.jsonl: a folder, where a file",
     "--prompts nothing.txt": "--prompts nothing.txt: cannot be read",
     "--prompts empty.txt": "--prompts empty.txt: no prompt in it",
-    "--prompts binary.txt": "--prompts binary.txt: cannot be read",
+    "--prompts blank.txt": "--prompts blank.txt: empty; give a prompt a line",
+    "--prompts binary.txt": "--prompts binary.txt, line 1: not UTF-8; write it as UTF-8",
     "--prompts long.txt": "shorten the prompt",
     "--response-length 47": "the response length leaves the model's context no room",
     "--reward reward": "--reward chooses pairs; give --choose",
@@ -380,6 +466,9 @@ def test_a_mistake_is_one_line_that_names_it_and_changes_no_file(tell, place, ca
     spoil(place, "theirs.jsonl", b'{"text": "mine"}\n')
     spoil(place, "other.answers.jsonl", b'{"text": "mine"}\n')
     spoil(place, "list.answers.jsonl", b'{"answer": "undo"}\n[1]\n')
+    spoil(place, "set.answers.jsonl", b'{"settings": 5}\n')
+    spoil(place, "twice.answers.jsonl", b'{"settings": {}}\n{"settings": {}}\n')
+    spoil(place, "blank.txt", b"")
     spoil(place, "binary.txt", b"\xff\xfe\x00")
     spoil(place, "empty.txt", b"\n \n")
     spoil(place, "long.txt", b"word " * 200)
@@ -398,7 +487,7 @@ def test_a_mistake_is_one_line_that_names_it_and_changes_no_file(tell, place, ca
 def test_two_at_once_do_not_mix(tell, capsys):
     pytest.importorskip("fcntl")
     tell("l")
-    first = answers.Answers("labels.jsonl")
+    first = answers.Answers("labels.jsonl", {})
     with pytest.raises(SystemExit) as left:
         tell("r")
     first.close()

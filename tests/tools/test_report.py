@@ -347,7 +347,7 @@ def test_the_ending_says_the_format(tmp_path, drawn, name, begin):
     assert (tmp_path / name).read_bytes()[:4] == begin
 
 
-@pytest.mark.parametrize("png, message", [("nowhere/curve.svg", "nowhere/curve.svg: cannot be written"),
+@pytest.mark.parametrize("png, message", [("nowhere/curve.svg", "--png nowhere/curve.svg: there is no such"),
                                           ("curve.xyz", "--png curve.xyz: the name has to end in .svg")])
 def test_a_file_that_cannot_be_written_is_named(tmp_path, monkeypatch, drawn, png, message):
     monkeypatch.chdir(tmp_path)

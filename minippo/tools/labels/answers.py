@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -32,17 +33,18 @@ class Answer:
 
 
 class Answers:
-    """`with closing(Answers(out)) as answers:`; `answers.given` are those that stand.
+    """`with closing(Answers(out, decides)) as answers:`; `answers.given` are those that stand.
 
-    NAME.answers.jsonl   the journal: a line for everything that was said, undo included; only appended to
+    NAME.answers.jsonl   the journal: the settings that decide the questions (`decides`, a dict), then a line
+                         for everything that was said, undo included; only appended to
     NAME.jsonl           made from it after every answer: prompt, chosen, rejected, and an id
 
-    Raises   UserError if the files belong to something else or to a process that runs, are damaged or
-             cannot be written
+    Raises   UserError if the files belong to something else, to other settings or to a process that runs,
+             are damaged or cannot be written
     """
 
-    def __init__(self, out):
-        self.out = Path(out)
+    def __init__(self, out, decides):
+        self.out, self.decides = Path(out), decides
         if self.out.suffix != ".jsonl" or self.out.name.endswith(".answers.jsonl"):
             raise UserError(f"--out {out}: name a file that ends in .jsonl (and not in .answers.jsonl)")
         self.journal = self.out.with_suffix(".answers.jsonl")
@@ -76,9 +78,14 @@ class Answers:
         except OSError as error:
             raise UserError(f"{self.journal}: cannot be read ({error.strerror}); fix that, or name "
                             "another --out") from None
-        given = []
-        for number, line in enumerate(whole.split(b"\n")[:-1], 1):
-            record = self.record(number, line)
+        records = [self.record(*each) for each in enumerate(whole.split(b"\n")[:-1], 1)]
+        given, self.new = [], not records
+        if records and "settings" in records[0]:
+            self.compare(records.pop(0)["settings"])
+        elif records:
+            print(f"note: {self.journal} is of an older version, which kept no settings; whether these flags "
+                  "are those of its answers is not checked", file=sys.stderr)
+        for record in records:
             if record != UNDO:
                 given.append(Answer(**record))
             elif given:
@@ -91,6 +98,7 @@ class Answers:
         try:
             record = json.loads(line.decode("utf-8"))
             fits = record == UNDO or (
+                number == 1 and record.keys() == {"settings"} and type(record["settings"]) is dict) or (
                 record.keys() == kinds.keys() and record["answer"] in SAID
                 and all(type(record[name]) is kind for name, kind in kinds.items()))
         except (ValueError, AttributeError, TypeError, RecursionError):
@@ -100,8 +108,17 @@ class Answers:
                             "line, or name another --out")
         return record
 
+    def compare(self, kept):
+        """UserError if other settings decide the questions than those that the journal has kept."""
+        if other := [name for name, value in self.decides.items() if kept.get(name, value) != value]:
+            were, are = (", ".join(f"--{name.replace('_', '-')} {str(values[name]) or '(none)':.80}"
+                                   for name in other) for values in (kept, self.decides))
+            raise UserError(f"{self.journal}: its answers were given with {were}, and now it is {are}; go on "
+                            "with what it was, or name another --out")
+
     def add(self, answer):
-        self.append(asdict(answer))
+        self.append(*[{"settings": self.decides}] * self.new, asdict(answer))
+        self.new = False
         self.given.append(answer)
         self.write()
 
@@ -114,10 +131,10 @@ class Answers:
         self.write()
         return True
 
-    def append(self, record):
-        """A line to the journal: on the disk when this returns."""
+    def append(self, *records):
+        """Lines to the journal: on the disk when this returns."""
         try:
-            self.file.write(json.dumps(record).encode() + b"\n")
+            self.file.write("".join(json.dumps(record) + "\n" for record in records).encode())
             self.file.flush()
             os.fsync(self.file.fileno())
         except OSError as error:

@@ -11,9 +11,8 @@ from minippo.generation import generate
 from minippo.run import checkpoint
 from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError
-from minippo.run.files import read_regular
+from minippo.tools.shared import prompts
 
-LARGEST_PROMPTS = 2**24   # bytes of --prompts
 TRIES = 100               # prompts to look for two different responses to
 
 
@@ -60,24 +59,21 @@ class Pairs:
 
 def own_prompts(path):
     """A Row for each line of a file that is not empty."""
-    try:
-        lines = read_regular(path, LARGEST_PROMPTS).decode("utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise UserError(f"--prompts {path}: cannot be read ({error}); give UTF-8 text, "
-                        "a prompt a line") from None
-    if not (rows := [Row(str(i), "-", prompt=line) for i, line in enumerate(lines) if line.strip()]):
+    lines = [text for text, _ in prompts.read(path) if text.strip()]
+    if not lines:
         raise UserError(f"--prompts {path}: no prompt in it; write one a line")
-    return rows
+    return [Row(str(i), "-", prompt=line) for i, line in enumerate(lines)]
 
 
 def choose(how, scores, generator):
-    """Two places among scores (N,); which of equals is chance."""
+    """Two places among scores (N,), the first two for random; which of equals is chance."""
+    if how == "random":   # the responses are samples: which of them stand first is chance already
+        return 0, 1
     order = torch.randperm(len(scores), generator=generator)
-    first, second = 0, 1
     if how == "best":
         first = int(scores[order].argmax())
         second = int(first == 0)
-    if how == "uncertain":
+    else:
         gaps = (scores[order][:, None] - scores[order]).abs().fill_diagonal_(torch.inf)
         first, second = divmod(int(gaps.argmin()), len(scores))
     return order[first].item(), order[second].item()

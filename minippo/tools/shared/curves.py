@@ -82,13 +82,22 @@ def dress(axes):
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def check(flag, file):
+    """UserError, before the work, unless a figure can be written to the file that a flag names."""
+    if Path(file).suffix not in ENDINGS:
+        raise UserError(f"{flag} {file}: the name has to end in {', '.join(ENDINGS)}")
+    if not Path(file).absolute().parent.is_dir():
+        raise UserError(f"{flag} {file}: there is no such folder; make it, or name another")
+    check_replaceable(file)
+
+
 def saved(drawing, ending, **settings):
-    """A figure as bytes, the same ones each time; transparent."""
+    """A figure as bytes, the same ones each time; transparent, if matplotlib's settings do not say else."""
     from matplotlib import rc_context
     content = io.BytesIO()
     about = {".svg": ("Creator", "Date", "Format", "Type"), ".pdf": ("CreationDate",)}.get(ending, ())
-    with rc_context({"svg.hashsalt": "minippo", **settings}):
-        drawing.savefig(content, format=ending[1:], transparent=True, metadata=dict.fromkeys(about))
+    with rc_context({"svg.hashsalt": "minippo", "savefig.transparent": True, **settings}):
+        drawing.savefig(content, format=ending[1:], metadata=dict.fromkeys(about))
     return content.getvalue()
 
 
@@ -121,8 +130,7 @@ def reliability(bins, name):
 
 def write_alone(records, file):
     """Score and KL, side by side, in a file of their own; its ending says the format."""
-    if Path(file).suffix not in ENDINGS:
-        raise UserError(f"--png {file}: the name has to end in {', '.join(ENDINGS)}")
+    check("--png", file)
     several = len(records) > 1
     drawing = figure(8, 2.9 + 0.25 * several * len(records), layout="constrained")
     drawing.get_layout_engine().set(w_pad=0.1, h_pad=0.1)   # inches
@@ -135,6 +143,4 @@ def write_alone(records, file):
         for text, name in zip(legend.get_texts(), records):   # no formula, whatever is in a name
             text.set_parse_math(False)
             text.set_text(printable(name.encode("utf-8", "replace").decode()))
-    content = saved(drawing, Path(file).suffix)
-    check_replaceable(file)
-    write_atomically(file, content)
+    write_atomically(file, saved(drawing, Path(file).suffix))
