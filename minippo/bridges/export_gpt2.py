@@ -32,12 +32,12 @@ def main(config):
     out = Path(config.out)
     if held_by(out) in (FINISHED, UNFINISHED):
         raise UserError(f"--out {out} holds a run of ours, which would be lost; name another folder")
-    model, tokenizer = load(config.model)
+    content_of = files(*load(config.model))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(out, error) from None
-    for name, content in files(model, tokenizer).items():
+    for name, content in content_of.items():
         write_atomically(out / name, content)
     print(f"written: {out}")
 
