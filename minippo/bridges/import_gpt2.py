@@ -1,6 +1,5 @@
 """Make a folder of stage 1 out of a GPT-2 that Hugging Face's transformers wrote."""
 
-import math
 import os
 import sys
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from minippo.bridges.gpt2_weights import VALUE_HEAD, to_gpt2, to_ours
 from minippo.bridges.hugging_face import read_json, read_tensors
 from minippo.bridges.out import check_out
 from minippo.policy import ActorCritic
-from minippo.run import checkpoint
+from minippo.run import checkpoint, events
 from minippo.run.errors import UserError
 from minippo.run.flags import option
 from minippo.run.folder import claim
@@ -43,8 +42,9 @@ def main(config):
     model, tokenizer = read(Path(config.model))
     stage = "ppo" if isinstance(model, ActorCritic) else "pretrain"
     with claim(out) as record:
-        record.truncate(0)   # of a run that was here
+        record.truncate(0)   # of a run that was here, as are the next two
         checkpoint.clear(out)
+        events.clear(out)
         checkpoint.save(out, stage, model, tokenizer, Origin(config.model))
     weights = sum(x.numel() for x in model.parameters())
     print(f"written: {out} ({weights:,} weights{', value head included' if stage == 'ppo' else ''})")
@@ -125,10 +125,12 @@ def temperature_of(folder):
     """At which a policy samples, by generation_config.json; 1 if that does not say."""
     path = folder / "generation_config.json"
     found = read_json(path).get("temperature", 1.0) if os.path.isfile(path) else 1.0
-    if type(found) not in (int, float) or not 0.01 <= found <= 1e9 or math.isnan(found):
-        raise UserError(f"{path}: temperature {found!r:.40} is none that a policy can have")
+    if type(found) not in (int, float) or not 0.01 <= found <= 1e9:
+        raise UserError(f"{path}: temperature {found!r:.40} is none that a policy can have; correct "
+                        "it there")
     return found
 
 
 def misfit(folder, reason):
-    return UserError(f"{folder}: no weights of GPT-2's language model of these sizes ({reason})")
+    return UserError(f"{folder}: no weights of GPT-2's language model of these sizes ({reason}); "
+                     "name the folder of another one, or download it again")

@@ -53,6 +53,16 @@ def folder_of(folder, found=None, config=CONFIG, tokenizer="pair"):
     return folder
 
 
+def sharded(folder, w, places=None):
+    """The weights in two files and an index in place of one file."""
+    (folder_of(folder) / "pytorch_model.bin").unlink()
+    files = {name: f"pytorch_model-0000{1 + ('h.1' in name)}-of-00002.bin" for name in w}
+    for file in set(files.values()):
+        torch.save({name: w[name] for name in w if files[name] == file}, folder / file)
+    write(folder / "pytorch_model.bin.index.json", {"weight_map": files if places is None else places})
+    return folder
+
+
 def as_huggingface_writes(tree):
     """The same tokenizer with the parts that stand in GPT-2's own tokenizer.json."""
     parts = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False}
