@@ -9,6 +9,7 @@ import torch
 
 from minippo.bridges import import_gpt2
 from minippo.bridges.export_gpt2 import FILES, Config, load, main
+from minippo.bridges.gpt2_weights import to_gpt2, to_ours
 from minippo.policy import ActorCritic
 from minippo.reward import RewardModel
 from minippo.run import checkpoint
@@ -56,6 +57,18 @@ def same(one, other):
 
 
 # ---------------------------------------------------------------- what goes out
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_weights_by_gpt2_s_names_compute_the_same_and_come_back_equal(shape):
+    lm = lm_of(**shape)
+    theirs = to_gpt2(lm.state_dict(), lm.config.layers)
+    tokens = torch.arange(1, 19)[None]
+    states = hidden(theirs, tokens, lm.config.heads, lm.config.layers)
+    assert torch.allclose(lm.decode(tokens), states, atol=1e-5)
+    back = to_ours(theirs, lm.config.layers)
+    assert back.keys() == lm.state_dict().keys()
+    assert all(torch.equal(x, back[name]) for name, x in lm.state_dict().items())
+
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_model_that_goes_out_comes_back_with_equal_weights(tmp_path, shape):
