@@ -10,6 +10,7 @@ from unittest import mock
 import torch
 
 from minippo import generation
+from minippo.bridges.gpt2_weights import to_gpt2, to_ours
 from minippo.run.errors import UserError
 from minippo.tokens import PAD
 from minippo.transformer import Decoder, TransformerConfig
@@ -61,9 +62,8 @@ def gpt2(ours, seed=0):
 
 def decoder(theirs, ours):
     """Our Decoder with the weights of a GPT-2 (anything that has it as `transformer`)."""
-    from benchmarks.trl_agreement import our_weights  # imports TRL, which our side alone does not need
     lm = Decoder(ours)
-    lm.load_state_dict(our_weights(theirs))
+    lm.load_state_dict(to_ours(theirs.transformer.state_dict(), ours.layers))
     return lm.eval()
 
 
@@ -71,20 +71,9 @@ def as_gpt2(lm, temperature=1.0):
     """transformers' GPT-2 with the weights of our Decoder; the temperature, which TRL does not know, is in
     its last layer norm: states, and so logits, are divided by it."""
     import transformers
-
-    from benchmarks.trl_agreement import NAMES
     theirs = transformers.GPT2LMHeadModel(gpt2_config(lm.config)).eval()
-    ours, found = lm.state_dict(), {}
-    for kind in ("weight", "bias"):
-        found[f"ln_f.{kind}"] = ours[f"norm.{kind}"] / temperature
-        for i in range(lm.config.layers):
-            def layer(name):   # a Linear keeps (out, in), Conv1D (in, out)
-                x = ours[f"blocks.{i}.{name}.{kind}"]
-                return x.mT if x.dim() == 2 else x
-            found |= {f"h.{i}.{their}.{kind}": layer(name) for name, their in NAMES.items()}
-            parts = [layer(f"attention.{name}") for name in ("query", "key_value")]
-            found[f"h.{i}.attn.c_attn.{kind}"] = torch.cat(parts, dim=-1)
-    found |= {"wte.weight": ours["embedding.weight"], "wpe.weight": ours["positions.weight"]}
+    found = to_gpt2(lm.state_dict(), lm.config.layers)
+    found |= {name: x / temperature for name, x in found.items() if name.startswith("ln_f.")}
     theirs.transformer.load_state_dict(found)
     return theirs
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch.nn.utils import parameters_to_vector
 
+from minippo.bridges.gpt2_weights import to_ours
 from minippo.generation import generate
 from minippo.memory import PPOMemory
 from minippo.policy import ActorCritic, frozen
@@ -71,29 +72,6 @@ class Row:
 
 # ---------------------------------------------------------------- the same models and data twice
 
-NAMES = {"norm_attention": "ln_1", "attention.out": "attn.c_proj", "norm_mlp": "ln_2",
-         "expand": "mlp.c_fc", "contract": "mlp.c_proj"}
-
-
-def our_weights(gpt2):
-    """The weights of transformers' GPT-2 by our names."""
-    theirs = gpt2.transformer.state_dict()
-    ours = {"embedding.weight": theirs["wte.weight"], "positions.weight": theirs["wpe.weight"]}
-    for kind in ("weight", "bias"):
-        ours[f"norm.{kind}"] = theirs[f"ln_f.{kind}"]
-        for i in range(gpt2.config.n_layer):
-            def layer(name):   # Conv1D keeps (in, out), a Linear (out, in)
-                x = theirs[f"h.{i}.{name}.{kind}"]
-                return x.mT if x.dim() == 2 else x
-            for name, their_name in NAMES.items():
-                ours[f"blocks.{i}.{name}.{kind}"] = layer(their_name)
-            width = gpt2.config.n_embd
-            query, key_value = layer("attn.c_attn").split([width, 2 * width])
-            ours[f"blocks.{i}.attention.query.{kind}"] = query
-            ours[f"blocks.{i}.attention.key_value.{kind}"] = key_value
-    return ours
-
-
 def their_model(seed):
     """A small random GPT-2 with TRL's value head; dropout as GPT-2 has it, 0.1."""
     torch.manual_seed(seed)
@@ -107,7 +85,7 @@ def our_model(theirs):
     """An ActorCritic with the weights of TRL's model."""
     lm = Decoder(TransformerConfig(VOCABULARY, END, width=WIDTH, heads=HEADS, layers=LAYERS,
                                    context=CONTEXT))
-    lm.load_state_dict(our_weights(theirs.pretrained_model))
+    lm.load_state_dict(to_ours(theirs.pretrained_model.transformer.state_dict(), LAYERS))
     policy = ActorCritic(lm)
     policy.value_head.load_state_dict(theirs.v_head.summary.state_dict())
     return policy.eval()

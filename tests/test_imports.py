@@ -82,7 +82,7 @@ PACKAGE = ROOT / "minippo"
 FILES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 SHELF = {name: path for name, path in FILES.items()
          if path.parent == PACKAGE and name not in ("__init__", "__main__")}
-FOLDERS = ("run", "corpora", "tools", "experiments")
+FOLDERS = ("run", "corpora", "tools", "bridges", "experiments")
 
 
 def folder_of(module):
@@ -115,7 +115,8 @@ def test_ppo_knows_neither_the_transformer_nor_the_reward_model():
     assert targets_of(PACKAGE / "ppo.py") <= {"memory", "run.flags", "tokens", "training"}
 
 
-@pytest.mark.parametrize("folder, above", [("run", ("tools", "experiments")), ("tools", ("experiments",))])
+@pytest.mark.parametrize("folder, above", [
+    ("run", ("tools", "bridges", "experiments")), ("tools", ("bridges", "experiments"))])
 def test_what_surrounds_a_stage_knows_no_tool_and_tools_know_no_experiment(folder, above):
     reached = {name: targets_of(path) for name, path in FILES.items() if folder_of(name) == folder}
     assert len(reached) > 10

@@ -232,13 +232,7 @@ def load_tensors(path, limit=LARGEST_TENSORS):
     try:
         with open_regular(path, limit) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")   # of a damaged file; it gets one line, ours
-            with zipfile.ZipFile(file) as archive:   # torch compares no checksums
-                parts = archive.infolist()
-                size = sum(part.file_size for part in parts)
-                if any(part.compress_type for part in parts) or size > os.fstat(file.fileno()).st_size:
-                    raise ValueError("it says that it holds more than it does")
-                if archive.testzip():
-                    raise ValueError("a wrong checksum")
+            check_archive(file)
             file.seek(0)
             tensors = torch.load(file, map_location="cpu", weights_only=True)
         check_values(tensors)
@@ -249,6 +243,17 @@ def load_tensors(path, limit=LARGEST_TENSORS):
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: not a model file, or damaged ({reason[:120]}); "
                         "run the stage again") from None
+
+
+def check_archive(file):
+    """ValueError or BadZipFile unless what torch.save wrote, an open file, is whole: torch checks no sums."""
+    with zipfile.ZipFile(file) as archive:
+        parts = archive.infolist()
+        size = sum(part.file_size for part in parts)
+        if any(part.compress_type for part in parts) or size > os.fstat(file.fileno()).st_size:
+            raise ValueError("it says that it holds more than it does")
+        if archive.testzip():
+            raise ValueError("a wrong checksum")
 
 
 def save_tensors(path, tensors):

@@ -21,6 +21,11 @@ def load(path):
         found = json.loads(read_regular(path, LARGEST_TOKENIZER).decode("utf-8"))
     except RecursionError:
         raise ValueError("nested too deep") from None
+    return made(found)
+
+
+def made(found):
+    """The Tokenizer that the JSON of one describes, a dict; ValueError naming what is none of ours."""
     check(found)
     try:   # of what was checked: another parser might read the file otherwise
         return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(found)))

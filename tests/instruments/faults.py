@@ -536,6 +536,25 @@ generator=generator).tolist() \
         left_over_files_block: temporary.unlink(missing_ok=True)       # a kill => pass   # a kill
         hard_links_are_written_to: if found.st_nlink <= 1: => if True:
     """),
+    ("minippo/bridges/gpt2_weights.py", "tests/bridges/test_import_gpt2.py", """
+        conv1d_taken_for_linear: return x.mT if x.dim() == 2 else x => return x
+        keys_before_queries: query, key_value = both.split([len(both) // 3, len(both) * 2 // 3]) \
+=> key_value, query = both.split([len(both) * 2 // 3, len(both) // 3])
+    """),
+    ("minippo/bridges/import_gpt2.py", "tests/bridges/test_import_gpt2.py", """
+        imported_with_dropout: return lm.eval(), => return lm,
+        imported_temperature_forgotten: temperature=temperature_of(folder) => temperature=1.0
+    """),
+    ("minippo/bridges/import_gpt2.py", "tests/bridges/test_import_gpt2_refusals.py", """
+        infinite_weights_imported: if not x.isfinite().all(): => if False:
+        a_head_that_is_not_tied: if not torch.equal( => if torch.equal(
+        prefixes_mixed: if len(set(named.values())) < len(named): => if False:
+        another_end: if about.get("eos_token_id") not in (None, tokenizer.end): => if False:
+    """),
+    ("minippo/bridges/hugging_face.py", "tests/bridges/test_import_gpt2_refusals.py", """
+        an_index_leads_out: and Path(name).name == name => and name
+        imported_archives_not_checked: check_archive(file) => pass
+    """),
     ("minippo/run/folder.py", "tests/run/test_folder.py", """
         links_are_written_to: check_replaceable(folder / name) => pass
     """),

@@ -1,0 +1,1 @@
+"""Models that come from other libraries, and go to them."""
