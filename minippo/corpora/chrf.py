@@ -40,18 +40,18 @@ def against(data):
     """A function for --score: how near responses are to the true text of their prompts.
 
     data      what --data names: rows with prompts of their own
-    Returns   score(prompts, responses), lists of strings -> list of (chrF - 50) / 10: about as large as
-              what PPO's settings are made for. UserError for a prompt that is none of the data's
+    Returns   score(texts): of texts with a `prompt` and a `response` a list of (chrF - 50) / 10, about as
+              large as what PPO's settings are made for. UserError for a prompt that is none of the data's
     """
     @cache
     def truths():
         return {row.prompt: row.text for row in read(data) if row.prompt}
 
-    def score(prompts, responses):
-        if unknown := [prompt for prompt in prompts if prompt not in truths()]:
+    def score(texts):
+        if unknown := [text.prompt for text in texts if text.prompt not in truths()]:
             raise UserError(f"{unknown[0]!r:.60} is no prompt of {data}, its true text is unknown; "
                             f"give --data {data}")
-        return [chrf([response], [truths()[prompt]]) / 10 - 5 for prompt, response in zip(prompts, responses)]
+        return [chrf([text.response], [truths()[text.prompt]]) / 10 - 5 for text in texts]
 
     return score
 

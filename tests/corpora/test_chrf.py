@@ -2,6 +2,7 @@
 
 import json
 import random
+from typing import NamedTuple
 
 import pytest
 
@@ -31,6 +32,12 @@ def test_runs_are_counted_over_all_texts():
     assert chrf(["ab", "x"], ["abcd", "x"]) == pytest.approx(52.23881, abs=1e-4)
 
 
+class Answer(NamedTuple):
+    """A text as a score gets it, as far as it is needed."""
+    prompt: str
+    response: str
+
+
 def made_up(generator, count):
     return ["".join(generator.choices("abc de.", k=generator.randrange(14))) for _ in range(count)]
 
@@ -49,15 +56,15 @@ def test_a_response_is_scored_against_the_true_text_of_its_own_prompt(tmp_path):
     lines = [{"prompt": "old\n", "text": "abcd"}, {"prompt": "older\n", "text": "the"}, {"text": "no prompt"}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
     score = against(tmp_path / "a.jsonl")
+    texts = [Answer("older\n", "The"), Answer("old\n", "ab"), Answer("old\n", "abcd"), Answer("old\n", "xyz")]
     # (chrF - 50) / 10 of 38.88889, 47.16981, 100 and 0
-    assert score(["older\n", "old\n", "old\n", "old\n"], ["The", "ab", "abcd", "the"]) == pytest.approx(
-        [-1.111111, -0.283019, 5, -5], abs=1e-5)
+    assert score(texts) == pytest.approx([-1.111111, -0.283019, 5, -5], abs=1e-5)
 
 
 def test_a_prompt_without_a_true_text_is_refused_with_the_data_to_give(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"prompt": "old", "text": "new"}')
     with pytest.raises(UserError, match="'the film' is no prompt of .*a.jsonl, its true text is unknown"):
-        against(tmp_path / "a.jsonl")(["old", "the film"], ["new", "new"])
+        against(tmp_path / "a.jsonl")([Answer("old", "new"), Answer("the film", "new")])
 
 
 def test_the_score_of_verses_reads_them_once_and_not_on_import(monkeypatch):
@@ -65,5 +72,5 @@ def test_the_score_of_verses_reads_them_once_and_not_on_import(monkeypatch):
     monkeypatch.setattr(module, "read", lambda data: asked.append(data) or [Row("1", "Lo", prompt="So")])
     assert module.verses.__module__ == "minippo.corpora.chrf"
     score = against("verses")
-    assert asked == [] and score(["So"], ["Lo"]) == score(["So"], ["Lo"]) == [5]
+    assert asked == [] and score([Answer("So", "Lo")]) == score([Answer("So", "Lo")]) == [5]
     assert asked == ["verses"]
