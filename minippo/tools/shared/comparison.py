@@ -149,7 +149,7 @@ def table(samples):
     rows = []
     for prompt, *others in (sample.items() for sample in samples):
         wide = max(len(name) for name, _ in others)
-        rows.append(f"{prompt[1]} ...")
+        rows.append(prompt[1].rstrip("\n") + " ...")   # the new line after a turn of a dialogue
         rows += [f"  {name:>{wide}} {x['score']:+.2f}  {x['text'].strip()}" for name, x in others]
     return "\n".join(rows)
 

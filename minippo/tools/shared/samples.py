@@ -36,5 +36,5 @@ def write(lm, prompts, count, length, tokenizer, run):
     """`count` lines, each with a prompt and what the model goes on with."""
     query = prompts.sample(count, run.generator, run.device)
     responses = generate(lm, query, length, 0.8, generator=run.generator)
-    return [f"  {tokenizer.decode(given)} |{tokenizer.decode(response)}"
+    return ["  " + tokenizer.decode(given).rstrip("\n") + f" |{tokenizer.decode(response)}"
             for given, response in zip(query, responses)]
