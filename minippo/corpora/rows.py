@@ -14,6 +14,7 @@ class Row:
     prompt: str = ""  # what both responses of a pair follow; may be empty
     rejected: str = ""
     where: str = field(default="", compare=False, repr=False)  # it was read from, for messages
+    group: str = field(default="", repr=False)  # rows of one group stay in one part of the split
 
     @property
     def texts(self):

@@ -42,8 +42,9 @@ class StageConfig(DeviceConfig):
     """The flags that all three stages share."""
     GROUP = RUN
     out: str = option("", "folder to write the run to")
-    data: str = option("movies", "movies (rated snippets, fetched once), toy (made here), "
-                                 "or the path of your own file or folder", group=DATA)
+    data: str = option("movies", "movies, amazon, nyt (rated sentences), chat (replies), verses (old to "
+                                 "modern English), each fetched once; toy (made here); or the path of "
+                                 "your own file or folder", group=DATA)
     resume: bool = option(False, "go on with the run that --out holds; begin one if there is none")
     overwrite: bool = option(False, "delete the run that --out holds, and begin again")
     compile: bool = option(False, "compile the transformer's blocks (needs a C++ compiler, and a minute)")

@@ -263,7 +263,7 @@ def test_a_bad_file_is_named_with_its_line_and_a_remedy(tmp_path, name, content,
 
 def test_a_missing_path_and_a_folder_without_signs_are_named(tmp_path):
     assert "nowhere.txt: no such file" in complaint(tmp_path / "nowhere.txt")
-    assert "movies, or toy" in complaint(tmp_path / "movie")
+    assert "verses, or toy" in complaint(tmp_path / "movie")
     (tmp_path / "pos").mkdir()
     assert "without pos/ and neg/" in complaint(tmp_path)
     (tmp_path / "neg").mkdir()

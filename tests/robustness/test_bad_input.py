@@ -152,7 +152,7 @@ def folders(*names):
 
 
 OTHER_DATA = [   # name, words, what to make, command
-    ("missing", "nowhere.csv: no such file|movies, or toy", folders(), "--data nowhere.csv"),
+    ("missing", "nowhere.csv: no such file|verses, or toy", folders(), "--data nowhere.csv"),
     ("empty_name", "without pos/ and neg/", folders(), "--data="),
     ("neither", "pos/ and neg/|give one with both", folders("reviews/train/pos"), "--data reviews"),
     ("no_reviews", "pos/ is empty|.txt", folders("reviews/pos", "reviews/neg"), "--data reviews"),

@@ -1,7 +1,6 @@
 """Files that want to run code, to be unpacked elsewhere, or to be taken for others: refused."""
 
 import ast
-import hashlib
 import io
 import json
 import os
@@ -20,12 +19,13 @@ import torch
 import finetune_ppo
 import pretrain
 import train_reward
-from minippo.corpora import movies, own
+from minippo.corpora import chat, fetch, own, snippets, verses
 from minippo.corpora.read import read
 from minippo.run import checkpoint
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.tools import generate
+from tests.corpora.packages import like
 from tests.robustness.posix import posix
 from tests.robustness.world import arguments_of
 
@@ -88,16 +88,18 @@ READ = [   # every file that a command reads, and a command that reads it
     ("pretrain/config.json", "reward", ""), ("pretrain/tokenizer.json", "reward", ""),
     ("pretrain/config.json", "pretrain", "--out pretrain --resume"),
     *((f"data{suffix}", "pretrain", f"--data data{suffix}") for suffix in own.READERS),
-    ("cache/" + movies.ARCHIVE, "pretrain", "--data movies"),
+    ("cache/" + snippets.ARCHIVE.file, "pretrain", "--data movies"),
+    ("cache/" + chat.WHEEL.file, "pretrain", "--data chat"),
+    ("cache/" + verses.OLD.file, "pretrain", "--data verses"),
     ("reviews/pos/1.txt", "pretrain", "--data reviews"),
 ]
 
 
 @pytest.mark.parametrize("path, stage, flags", READ, ids=[f"{c[0]}_{c[1]}" for c in READ])
 def test_code_hidden_in_a_file_is_not_run(place, monkeypatch, capsys, path, stage, flags):
-    def no_network(folder):
-        raise movies._unfetched("no network")
-    monkeypatch.setattr(movies, "_download", no_network)
+    def no_network(package, folder):
+        raise package.missing("no network")
+    monkeypatch.setattr(fetch, "_download", no_network)
     trace = place / "trace"
     (place / path).parent.mkdir(parents=True, exist_ok=True)
     (place / "reviews/neg").mkdir(parents=True, exist_ok=True)
@@ -342,8 +344,8 @@ def tar(*members):
     return stream.getvalue()
 
 
-TEXTS = member(movies.SNIPPETS + "GroundTruth.txt", b"1\t0.5\tA gem indeed.")
-VOTES = member(movies.SNIPPETS + "anonDataRatings.txt", b"1\t0.5\t0.5\t[1, 0]")
+TEXTS = member(snippets.FILES["movies"] + "GroundTruth.txt", b"1\t0.5\tA gem indeed.")
+VOTES = member(snippets.FILES["movies"] + "anonDataRatings.txt", b"1\t0.5\t0.5\t[1, 0]")
 
 
 @pytest.fixture
@@ -351,9 +353,9 @@ def cached(tmp_path, monkeypatch):
     """A function: an archive of these members lies in the cache, and its hash is the right one."""
     def make(*members):
         content = tar(*members)
-        monkeypatch.setattr(movies, "SHA256", hashlib.sha256(content).hexdigest())
+        monkeypatch.setattr(snippets, "ARCHIVE", like(snippets.ARCHIVE, content))
         (tmp_path / "cache").mkdir()
-        (tmp_path / "cache" / movies.ARCHIVE).write_bytes(content)
+        (tmp_path / "cache" / snippets.ARCHIVE.file).write_bytes(content)
         return tmp_path / "cache"
     monkeypatch.chdir(tmp_path)
     return make
@@ -366,10 +368,10 @@ def test_members_with_paths_elsewhere_links_and_devices_are_not_unpacked(cached,
                member("link/trace", b"through a link"),
                member("hard", kind=tarfile.LNKTYPE, link=str(tmp_path / "secret")),
                member("null", kind=tarfile.CHRTYPE), member("pipe", kind=tarfile.FIFOTYPE)]
-    cache = cached(*strange, member(movies.INNER, tar(*strange, TEXTS, VOTES)))
+    cache = cached(*strange, member(snippets.INNER, tar(*strange, TEXTS, VOTES)))
     assert [row.text for row in read("movies", cache)] == ["a gem indeed."]
     files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
-    assert files == ["cache", "cache/" + movies.ARCHIVE, "secret"]
+    assert files == ["cache", "cache/" + snippets.ARCHIVE.file, "secret"]
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE,
@@ -377,20 +379,20 @@ def test_members_with_paths_elsewhere_links_and_devices_are_not_unpacked(cached,
 def test_a_link_or_device_in_the_place_of_a_file_is_not_followed(cached, tmp_path, kind):
     (tmp_path / "secret").write_bytes(TEXTS[1])
     disguise = member(TEXTS[0].name, kind=kind, link=str(tmp_path / "secret"))
-    cache = cached(member(movies.INNER, tar(disguise, VOTES)))
+    cache = cached(member(snippets.INNER, tar(disguise, VOTES)))
     with pytest.raises(UserError, match="has no file .*GroundTruth.txt"):
         read("movies", cache)
 
 
 def test_an_archive_is_not_opened_before_its_hash_is_right(tmp_path, monkeypatch):
-    content = tar(member(movies.INNER, tar(TEXTS, VOTES)))
+    content = tar(member(snippets.INNER, tar(TEXTS, VOTES)))
 
-    def download(folder):
-        (folder / movies.ARCHIVE).write_bytes(content)
+    def download(package, folder):
+        (folder / package.file).write_bytes(content)
 
     def opened(*what, **how):
         raise AssertionError("opened")
-    monkeypatch.setattr(movies, "_download", download)
-    monkeypatch.setattr(movies.tarfile, "open", opened)
+    monkeypatch.setattr(fetch, "_download", download)
+    monkeypatch.setattr(snippets.tarfile, "open", opened)
     with pytest.raises(UserError, match="wrong sha256"):
         read("movies", tmp_path)

@@ -167,7 +167,8 @@ def test_the_table_shows_each_prompt_with_what_both_made_of_it():
     kept = samples(query, texts, scores, TOKENIZER)
     assert kept == 6 * [("the", {"reference": {"score": -0.5, "text": " sea"},
                                  "policy": {"score": 1.0, "text": " sun "}})]
-    assert table(kept[:1]) == "the ...\n  reference -0.50  sea\n     policy +1.00  sun"
+    expected = "the ...\n  reference -0.50  sea\n     policy +1.00  sun"
+    assert table(kept[:1]) == table([("the\n", kept[0][1])]) == expected
 
 
 def test_a_new_line_in_a_text_makes_no_row():

@@ -152,7 +152,7 @@ def table(samples):
     rows = []
     for prompt, responses in samples:
         wide = max(map(len, responses))
-        rows.append(f"{flat(prompt)} ...")
+        rows.append(flat(prompt.rstrip("\n")) + " ...")   # the new line after a turn of a dialogue
         rows += [f"  {name:>{wide}} {x['score']:+.2f}  {flat(x['text'].strip())}"
                  for name, x in responses.items()]
     return "\n".join(rows)

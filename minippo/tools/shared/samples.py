@@ -37,5 +37,5 @@ def write(lm, prompts, count, length, tokenizer, run):
     """`count` lines, each with a prompt and what the model goes on with."""
     query = prompts.sample(count, run.generator, run.device)
     responses = generate(lm, query, length, 0.8, generator=run.generator)
-    return [flat(f"  {tokenizer.decode(given)} |{tokenizer.decode(response)}")
+    return ["  " + flat(tokenizer.decode(given).rstrip("\n")) + f" |{flat(tokenizer.decode(response))}"
             for given, response in zip(query, responses)]

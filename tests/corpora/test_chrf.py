@@ -1,0 +1,76 @@
+"""chrF: by hand, as sacrebleu has it, and as a score that knows the true text of a prompt."""
+
+import json
+import random
+from typing import NamedTuple
+
+import pytest
+
+from minippo.corpora import chrf as module
+from minippo.corpora.chrf import against, chrf
+from minippo.corpora.rows import Row
+from minippo.run.errors import UserError
+
+
+@pytest.mark.parametrize("text, truth, expected", [
+    ("the cat sat", "the cat sat", 100.0),
+    ("the cat sat", "thecat  sat", 100.0),   # white space does not count
+    ("abc", "xyz", 0.0), ("", "abc", 0.0), ("abc", "", 0.0), ("", "", 0.0),
+    # runs of 1, 2 and 3 letters: 2/3, 1/2 and 0 of both sides; nobody has longer ones; (2/3 + 1/2 + 0) / 3
+    ("The", "the", 38.88889),
+    # precision 1 and 1; recall 2/4 and 1/3, together 5/12; the text has no longer runs. 5 P R / (4 P + R)
+    ("ab", "abcd", 47.16981),
+    ("abcd", "ab", 78.125),    # P and R exchanged: 25/12 : (5/3 + 1); recall counts more
+    ("aaa", "a", 71.42857),    # one of three a's counts: P 1/3, R 1
+])
+def test_chrf_by_hand(text, truth, expected):
+    assert chrf([text], [truth]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_runs_are_counted_over_all_texts():
+    # 1 letter: 3 shared of 3 and of 5; 2 letters: 1 of 1 and of 3; R = (3/5 + 1/3) / 2 = 7/15
+    assert chrf(["ab", "x"], ["abcd", "x"]) == pytest.approx(52.23881, abs=1e-4)
+
+
+class Answer(NamedTuple):
+    """A text as a score gets it, as far as it is needed."""
+    prompt: str
+    response: str
+
+
+def made_up(generator, count):
+    return ["".join(generator.choices("abc de.", k=generator.randrange(14))) for _ in range(count)]
+
+
+def test_chrf_is_sacrebleu_s_of_sentences_and_of_all_together():
+    sacrebleu = pytest.importorskip("sacrebleu")
+    generator = random.Random(0)
+    texts, truths = made_up(generator, 300), made_up(generator, 300)
+    for text, truth in zip(texts, truths):
+        expected = sacrebleu.sentence_chrf(text, [truth]).score
+        assert chrf([text], [truth]) == pytest.approx(expected, abs=1e-9)
+    assert chrf(texts, truths) == pytest.approx(sacrebleu.corpus_chrf(texts, [truths]).score, abs=1e-9)
+
+
+def test_a_response_is_scored_against_the_true_text_of_its_own_prompt(tmp_path):
+    lines = [{"prompt": "old\n", "text": "abcd"}, {"prompt": "older\n", "text": "the"}, {"text": "no prompt"}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    score = against(tmp_path / "a.jsonl")
+    texts = [Answer("older\n", "The"), Answer("old\n", "ab"), Answer("old\n", "abcd"), Answer("old\n", "xyz")]
+    # (chrF - 50) / 10 of 38.88889, 47.16981, 100 and 0
+    assert score(texts) == pytest.approx([-1.111111, -0.283019, 5, -5], abs=1e-5)
+
+
+def test_a_prompt_without_a_true_text_is_refused_with_the_data_to_give(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"prompt": "old", "text": "new"}')
+    with pytest.raises(UserError, match="'the film' is no prompt of .*a.jsonl, its true text is unknown"):
+        against(tmp_path / "a.jsonl")([Answer("old", "new"), Answer("the film", "new")])
+
+
+def test_the_score_of_verses_reads_them_once_and_not_on_import(monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "read", lambda data: asked.append(data) or [Row("1", "Lo", prompt="So")])
+    assert module.verses.__module__ == "minippo.corpora.chrf"
+    score = against("verses")
+    assert asked == [] and score([Answer("So", "Lo")]) == score([Answer("So", "Lo")]) == [5]
+    assert asked == ["verses"]

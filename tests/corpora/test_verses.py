@@ -1,0 +1,82 @@
+"""Verses, old and modern: how two files that are programs become rows without being run."""
+
+import pytest
+
+from minippo.corpora import verses
+from minippo.corpora.read import read
+from minippo.corpora.rows import Row
+from minippo.run.errors import UserError
+from tests.corpora.packages import like, wheel
+
+HEAD = "# generated\n\nfrom pythonbible.bible.bible import Bible\n\n"
+
+
+def program(texts, head=HEAD):
+    """A file as the packages have it: the texts in one string, and where each begins and ends."""
+    begins, ends, whole = {}, {}, ""
+    for number, text in texts.items():
+        begins[number], ends[number] = len(whole), len(whole) + len(text)
+        whole += text + "\n"
+    return f'{head}bible = Bible(\n    Version.ANY,\n    """{whole}""",\n    {begins},\n    {ends})\n'
+
+
+@pytest.fixture
+def translations(internet, tmp_path, monkeypatch):
+    """A function: the rows of {number: text}, old and new."""
+    def rows(old, new, head=HEAD):
+        packages = {}
+        for name, texts in (("OLD", old), ("NEW", new)):
+            before = getattr(verses, name)
+            content = wheel(**{verses.FILES[before]: program(texts, head)})
+            internet.files[before.file] = content
+            packages[like(before, content)] = verses.FILES[before]
+            monkeypatch.setattr(verses, name, list(packages)[-1])
+        monkeypatch.setattr(verses, "FILES", packages)
+        return read("verses", tmp_path)
+    return rows
+
+
+def test_verses_are_joined_by_number_the_old_one_is_the_prompt(translations):
+    rows = translations({1001001: "And he saith.", 1001002: "Lo!"}, {1001002: "Look!", 1001001: "He  says."})
+    assert rows == [Row("verses-1001001", "He says.", prompt="And he saith.\n"),
+                    Row("verses-1001002", "Look!", prompt="Lo!\n")]
+
+
+def test_a_verse_that_one_side_lacks_is_no_row_and_a_repeated_old_one_is_one(translations):
+    rows = translations({1: "", 2: "Lo!", 3: "And it was so.", 4: "And it was so."},
+                        {1: "a", 3: "It was so.", 4: "And so it was."})
+    assert [(row.id, row.text) for row in rows] == [("verses-3", "It was so.")]
+
+
+@pytest.mark.parametrize("verse, clean", [
+    ("God`s [own]\n  king\u2019s", "God's own king's"),
+    ("Who want to harm me. Psalm 72 By Solomon.", "Who want to harm me."),
+    ("Full of days. BOOK I Psalm 1", "Full of days."),
+    ("Don`t forsake me. BEIT", "Don't forsake me."),
+    ("Of sin. SIN AND SHIN", "Of sin."),
+    ("as it is written in the second psalm", "as it is written in the second psalm"),
+    ("LORD OF LORDS.", "LORD OF LORDS."),
+])
+def test_headings_of_what_follows_and_signs_of_the_edition_are_no_part_of_a_verse(translations, verse, clean):
+    row, = translations({1: "Lo!"}, {1: verse})
+    assert row.text == clean
+
+
+def test_the_program_in_the_package_is_not_run(translations, tmp_path):
+    head = HEAD + f"open({str(tmp_path / 'trace')!r}, 'w')\n"
+    assert len(translations({1: "Lo!"}, {1: "Look!"}, head)) == 1
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.slow
+def test_the_real_verses_are_30682_with_different_old_sides():
+    try:
+        rows = read("verses")
+    except UserError as error:
+        pytest.skip(str(error))
+    # 31,102 numbers, 31,083 with a text on both sides, 30,689 with different ones on the old side as it is
+    # printed, 30,682 without its brackets
+    assert len(rows) == len({row.id for row in rows}) == len({row.prompt for row in rows}) == 30682
+    assert rows[0] == Row("verses-1001001", "In the beginning God created the heavens and the earth.",
+                          prompt="In the beginning God created the heavens and the earth.\n")
+    assert not [row for row in rows if "Psalm 1" in row.text or "`" in row.text + row.prompt]
