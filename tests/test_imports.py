@@ -82,7 +82,7 @@ PACKAGE = ROOT / "minippo"
 FILES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 SHELF = {name: path for name, path in FILES.items()
          if path.parent == PACKAGE and name not in ("__init__", "__main__")}
-FOLDERS = ("run", "corpora", "tools", "experiments")
+FOLDERS = ("run", "corpora", "bridges", "tools", "experiments")
 
 
 def folder_of(module):

@@ -78,7 +78,8 @@ def html(found, tables=()):
         body += [f"<h2>{heading}</h2><p>{sentence}</p>", '<div class="panels">',
                  *(figure(curves.panel(records, key, name), name, note) for key, name, note in panels),
                  "</div>"]
-    rewards = dict.fromkeys(x for run in found.values() if isinstance(x := run.settings.get("reward"), str))
+    named = (run.settings.get("reward") for run in found.values())   # "": a function scored
+    rewards = dict.fromkeys(x for x in named if x and isinstance(x, str))
     body += ["<h2>The reward model</h2>" if rewards else "",
              *(reward_model(*each) for each in enumerate(rewards))]
     body += ["<h2>Over-optimisation</h2>" if tables else "", *map(overoptimization, tables)]
