@@ -516,13 +516,15 @@ def test_d42_one_seed_gives_the_same_bytes(policy, query):
 
 
 @pytest.mark.parametrize("architecture", ["decoder", "seq2seq"])
-def test_d44_a_score_is_driven_up_and_its_negation_down(architecture):
+@pytest.mark.parametrize("score", [count_threes, lambda query, response: (response == 3).float()],
+                         ids=["per response", "per token"])
+def test_d44_a_score_is_driven_up_and_its_negation_down(architecture, score):
     query = torch.zeros(64, 1, dtype=torch.long)
 
     def counts(sign):
         torch.manual_seed(0)
         lm = build(TransformerConfig(6, 0, architecture, width=8, heads=1, layers=1, context=8))
-        scores = trained(ActorCritic(lm).eval(), lambda q, r: sign * count_threes(q, r), query, 25)
+        scores = trained(ActorCritic(lm).eval(), lambda q, r: sign * score(q, r), query, 25)
         return [sign * x for x in scores]
     up, down = counts(1), counts(-1)
     assert 0.2 < up[0] == down[0] < 0.8   # about a sixth of 2.6 tokens

@@ -339,7 +339,7 @@ generator=generator).tolist() \
         perplexity_of_nothing: .clamp(min=1) =>
         text_of_the_response: torch.cat([query, response]) => response
         text_shape_unchecked: if shapes != [[]] * len(texts): => if False:
-        prompt_is_response: map(self.tokenizer.decode, (query, response)) => map(self.tokenizer.decode, (response, query))
+        prompt_is_response: text.prompt, text.response = => text.response, text.prompt =
         tokens_of_pads: for token in response.tolist() if token != PAD => for token in response.tolist()
         scores_of_tokens_on_the_right: response.shape[1]) => response.shape[1], left=True)
     """),
