@@ -22,7 +22,7 @@ def load(config, run):
     lm, score, tokenizer = load_scored(config.model, config.reward, config.score)
     if isinstance(score, RewardModel):
         run.place(score)
-    critic = critic_of(score, lm, SIGNS[config.target]) if config.separate_critic else None
+    critic = run.place(critic_of(score, lm, SIGNS[config.target])) if config.separate_critic else None
     return lm, critic, frozen(score) if isinstance(score, RewardModel) else score, tokenizer
 
 
