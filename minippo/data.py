@@ -168,16 +168,12 @@ class Comparisons:
         votes = (self.rated[i].votes for i in indices.tolist())
         return torch.tensor([mine[int(draw * len(mine))] for mine, draw in zip(votes, draws)])
 
-    def ratings(self):
-        """Mean rating of every example (N,); DataError if these are given pairs."""
+    def targets(self):
+        """Mean ratings brought to mean 0 and deviation 1, (N,): what a regression learns. Else DataError."""
         if self.given:
             raise DataError("a regression needs ratings, and this data has chosen and rejected: "
                             "use the pairwise loss")
-        return torch.tensor([row.rating for row in self.rated])
-
-    def targets(self):
-        """The ratings with mean 0 and deviation 1 (N,): what a regression learns."""
-        ratings = self.ratings()
+        ratings = torch.tensor([row.rating for row in self.rated])
         if not (std := ratings.std(correction=0)) > 0:
             raise DataError(ALL_EQUAL)
         return (ratings - ratings.mean()) / std

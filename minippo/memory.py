@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from minippo.tokens import PAD, joined, masked_mean, same_shape
+from minippo.tokens import PAD, joined, masked_mean, same_shape, totals
 
 
 @dataclass
@@ -33,7 +33,8 @@ class Rollout:
         return Rollout(query[:, first:], *(x[:, :longest(self.mask[rows])] for x in others))
 
     def describe(self, scores, paid, entropy, ended):
-        """What the rollout was like, a dict of numbers; scores, paid, ended (B,), entropy (B, R)."""
+        """What the rollout was like, a dict of numbers; scores (B,) or (B, R), paid, ended (B,), entropy."""
+        scores = totals(scores, self.mask)
         kl = (self.logprobs - self.reference_logprobs).sum(1)
         return {
             "objective/scores": scores.mean().item(),

@@ -14,7 +14,7 @@ import torch
 
 from minippo.memory import Rollout, in_microbatches, microbatches
 from minippo.run.flags import option  # a field is also a flag: the shelf's only import from below it
-from minippo.tokens import PAD, masked_mean, same_shape
+from minippo.tokens import PAD, last, masked_mean, same_shape, totals
 from minippo.training import check_finite, clip_gradients
 
 
@@ -44,20 +44,19 @@ def collect(policy, reference, score, query, config, generator=None):
 
     policy, reference   (query, response) -> logprobs, values, entropy, each (B, R); the policy has
                         generate(query, length, generator) -> response, and `end`, the end token's id
-    score               (query, response) -> (B,), with mean 0 and deviation 1 or so
+    score               (query, response) -> (B,), or (B, R) of tokens; mean 0 and deviation 1 or so
     Returns             a Rollout; a dict of statistics. NonFiniteError if one of these gives NaN
     """
     # 1. Sample from the very distribution that is trained: no top-k, nothing greedy.
     response = policy.generate(query, config.response_length, generator)
     mask, ended = response != PAD, (response == policy.end).any(1)
-    # 2. Judge. The old log-probs cost a second forward pass, computed as the update computes the new
-    #    ones, so the first ratio is 1: one that is not shows that two passes differ (dropout, padding).
-    #    What is wrong in sampling alone (its cache, a forgotten temperature) stays hidden: it is on
-    #    neither side of the ratio.
+    # 2. Judge. The old log-probs cost a second forward pass, as the update computes the new ones: so the
+    #    first ratio is 1, unless two passes differ (dropout, padding). It does not show what is wrong in
+    #    sampling alone (its cache, a forgotten temperature).
     logprobs, values, entropy = in_microbatches(policy, query, response, config.microbatch_size)
     reference_logprobs = in_microbatches(reference, query, response, config.microbatch_size)[0]
     scores = torch.as_tensor(score(query, response), dtype=logprobs.dtype, device=query.device)
-    # 3. Pay every token for its KL, and the last one for the whole response.
+    # 3. Pay every token for its KL, and the last one for the whole response (or each for its own part).
     paid, rewards = pay(scores, ended, logprobs, reference_logprobs, mask, config)
     # 4. Advantages: what came, compared with what the critic expected.
     advantages, returns = gae(rewards, values, config.gamma, config.lam)
@@ -68,15 +67,17 @@ def collect(policy, reference, score, query, config, generator=None):
 
 
 def pay(scores, ended, logprobs, reference_logprobs, mask, config):
-    """What each response (B,) and each token (B, R) is paid; ValueError for scores of another shape.
+    """What each response (B,) and each token (B, R) is paid; scores (B,), or (B, R): else ValueError.
 
     A reward model has never seen half a text, so its score of one means nothing: a response that was
     cut off is paid a fixed number. KL is in the reward, not in the loss: so it reaches, through GAE, also
     the tokens before it that led there, and the critic learns to expect it."""
-    same_shape(scores=scores, responses=ended)
-    paid = scores.masked_fill(~ended, config.missing_end_score) if config.missing_end_score else scores
+    per_token, fixed = scores.dim() == 2, config.missing_end_score
+    same_shape(scores=scores, responses=mask if per_token else ended)
+    ended, place = (ended[:, None], last(mask)) if per_token else (ended, 1)
+    paid = torch.where(ended, scores, fixed * place) if fixed else scores
     rewards = penalized_rewards(paid, logprobs, reference_logprobs, mask, config.kl_coef)
-    return paid, whiten(rewards, mask, shift_mean=False) if config.whiten_rewards else rewards
+    return totals(paid, mask), whiten(rewards, mask, shift_mean=False) if config.whiten_rewards else rewards
 
 
 def update(policy, optimizer, memory, config, generator=None):
@@ -132,8 +133,7 @@ def ppo_loss(policy, batch, config):
         loss = loss - config.entropy_coef * mean_entropy
     log_ratio = (logprobs - old).detach()
     return loss, {
-        "ppo/loss/policy": loss_policy.detach(),
-        "ppo/loss/value": loss_value.detach(),
+        "ppo/loss/policy": loss_policy.detach(), "ppo/loss/value": loss_value.detach(),
         "ppo/loss/total": loss.detach(),
         "ppo/policy/entropy": mean_entropy.detach(), "ppo/policy/clipfrac": clip_fraction,
         "ppo/policy/approxkl": masked_mean(log_ratio.square(), mask) / 2,
@@ -171,7 +171,7 @@ def penalized_rewards(score, logprobs, reference_logprobs, mask, kl_coef):
     """
     if score.dim() == 1:
         same_shape(score=score, responses=mask.any(1))
-        score = score[:, None] * (mask & (mask.cumsum(1) == mask.sum(1, keepdim=True)))
+        score = score[:, None] * last(mask)
     same_shape(score=score, logprobs=logprobs, reference_logprobs=reference_logprobs, mask=mask)
     rewards = score - kl_coef * (logprobs - reference_logprobs)
     return rewards.masked_fill(~mask, 0)

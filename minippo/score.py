@@ -3,7 +3,7 @@
 import torch
 
 from minippo.policy import at_tokens, frozen, log_softmax
-from minippo.tokens import PAD
+from minippo.tokens import PAD, joined
 
 
 class NegativePerplexity:
@@ -25,26 +25,41 @@ class NegativePerplexity:
         return -torch.exp(-logprobs.sum(1) / count)
 
 
+class Text(str):
+    """A text that also has its `prompt`, its `response`, and `tokens`: the text of each response token."""
+
+
 class TextScore:
     """A function of texts as a score: a rule, a regular expression, a classifier from elsewhere.
 
-    fn   list of B texts (query and response together) -> B numbers; tokenizer: the policy's
+    fn   list of B Texts (query and response together) -> B numbers; or B lists, a number per response token
     """
 
     def __init__(self, fn, tokenizer):
-        self.fn, self.tokenizer = fn, tokenizer
+        self.fn, self.tokenizer = fn, tokenizer   # the policy's tokenizer
+
+    def text(self, query, response):
+        """A Text of two rows, (Q,) and (R,); the end token's text is ""."""
+        text = Text(self.tokenizer.decode(torch.cat([query, response])))
+        text.prompt, text.response = map(self.tokenizer.decode, (query, response))
+        text.tokens = [self.tokenizer.decode([token]) for token in response.tolist() if token != PAD]
+        return text
 
     def __call__(self, query, response):
-        """query (B, Q), response (B, R) -> (B,) float32.
+        """query (B, Q), response (B, R) -> (B,), or (B, R) with 0 at PAD; float32.
 
-        Raises   ValueError naming `fn` if it gives anything but one number per text
+        Raises   ValueError naming `fn` if it gives anything but one number per text, or per token
         """
-        texts = [self.tokenizer.decode(row) for row in torch.cat([query, response], dim=1)]
+        texts = list(map(self.text, query, response))
         found = self.fn(texts)
         try:
-            scores = torch.as_tensor(found, dtype=torch.float32, device=response.device)
-            if scores.shape != (len(texts),):
-                raise ValueError(f"shape {tuple(scores.shape)} for {len(texts)} texts")
+            rows = [torch.as_tensor(x, dtype=torch.float32, device=response.device) for x in found]
+            shapes = [list(row.shape) for row in rows]
+            if texts and shapes == [[len(text.tokens)] for text in texts]:
+                return joined([row[None] for row in rows], response.shape[1])
+            if shapes != [[]] * len(texts):
+                raise ValueError(f"{len(rows)} of shapes {str(shapes)[:40]} for {len(texts)} texts")
+            return torch.stack(rows)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"the score function {self.fn!r} must give a number per text: {error}") from None
-        return scores
+            raise ValueError(f"the score function {getattr(self.fn, '__name__', self.fn)} must give a number "
+                             f"per text, or per token a list of lists: {error}") from None

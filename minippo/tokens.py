@@ -62,3 +62,13 @@ def masked_mean(x, mask):
     """Mean of x where the mask is True; both the same shape. 0-d; 0 if the mask is empty."""
     same_shape(x=x, mask=mask)
     return (x * mask).sum() / mask.sum().clamp(min=1)
+
+
+def last(mask):
+    """True at the last real token of each row of a mask (B, R); (B, R)."""
+    return mask & (mask.cumsum(1) == mask.sum(1, keepdim=True))
+
+
+def totals(scores, mask):
+    """Scores of responses (B,) as they are, those of tokens (B, R) summed over real ones; (B,)."""
+    return scores if scores.dim() == 1 else (scores * mask).sum(1)

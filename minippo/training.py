@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LambdaLR
 
 from minippo.tokens import PAD, Packed
 
@@ -28,6 +28,10 @@ def linear_decay(optimizer, steps, warmup=0.0):
     rising = round(warmup * steps)
     falling = max(1, steps - rising)
     return LambdaLR(optimizer, lambda n: (n + 1) / rising if n < rising else (steps - n) / falling)
+
+
+SCHEDULES = {"linear": linear_decay, "cosine": CosineAnnealingLR,   # (optimizer, steps) -> scheduler
+             "constant": lambda optimizer, steps: ConstantLR(optimizer, 1.0)}
 
 
 def step(model, optimizer, schedule, loss, max_grad_norm=1.0):

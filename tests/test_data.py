@@ -154,7 +154,7 @@ def test_one_rater_at_a_time_votes_so_that_pairs_disagree_as_people_do():
     groups = comparisons.groups(2, 3000, seeded())
     share = sum(int(texts[chosen]) == 0 for texts, chosen, _ in groups) / 3000
     assert share == pytest.approx(2 / 3, abs=0.04)
-    assert comparisons.ratings().tolist() == pytest.approx([8 / 3, 3])
+    assert [row.rating for row in comparisons.rated] == pytest.approx([8 / 3, 3])
 
 
 def test_given_pairs_that_are_equal_within_the_context_are_left_out():
@@ -176,7 +176,7 @@ def test_given_pairs_are_kept_as_people_chose():
         assert (text(query), text(good)) == (f"{a}:", f"good {a}")
         assert (text(same_query), text(bad)) == (f"{a}:", f"bad {a}")
     with pytest.raises(DataError, match="use the pairwise loss"):
-        comparisons.ratings()
+        comparisons.targets()
 
 
 @pytest.mark.parametrize("room", [32, 7])   # in 7 tokens the pair is none

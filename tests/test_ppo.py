@@ -110,6 +110,24 @@ def test_a_cut_off_response_is_paid_the_fixed_number_in_place_of_its_score(fixed
     assert scores.tolist() == [2.0, 3.0, -4.0]   # the scores stay
 
 
+PER_TOKEN = torch.tensor([[0.5, 2.0, 9.0], [1.0, 0.25, 4.0]])   # the 9 stands at a pad
+
+
+def test_scores_of_tokens_are_paid_token_by_token_and_their_sum_is_what_the_record_shows():
+    rollout, stats = collect(POLICY, REFERENCE, lambda query, response: PER_TOKEN, QUERY, CONFIG)
+    # log pi - log pi_ref = (0.5, 0) and (0, 1, 0.5), at 0.1 a nat
+    assert torch.allclose(rollout.rewards, torch.tensor([[0.45, 2.0, 0.0], [1.0, 0.15, 3.95]]))
+    assert stats["objective/scores"] == stats["objective/paid"] == 3.875   # (2.5 + 5.25) / 2
+    assert stats["objective/scores_std"] == 1.375
+
+
+def test_of_a_cut_off_response_no_token_keeps_its_score_and_the_last_gets_the_fixed_number():
+    zeros, mask = torch.zeros(2, 3), torch.tensor([[1, 1, 0], [1, 1, 0]]).bool()
+    paid, rewards = pay(PER_TOKEN, torch.tensor([True, False]), zeros, zeros, mask,
+                        replace(CONFIG, missing_end_score=-2.0))
+    assert paid.tolist() == [2.5, -2.0] and rewards.tolist() == [[0.5, 2.0, 0.0], [0.0, -2.0, 0.0]]
+
+
 def test_with_a_fixed_number_of_0_every_response_is_paid_its_score():
     zeros, mask = torch.zeros(2, 1), torch.ones(2, 1).bool()
     scores, ended = torch.tensor([2.0, 3.0]), torch.tensor([True, False])
@@ -137,7 +155,7 @@ def test_scores_may_be_any_numbers(scores):
 
 
 def test_a_score_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r"scores \(2, 1\), responses \(2,\)"):
+    with pytest.raises(ValueError, match=r"scores \(2, 1\), responses \(2, 3\)"):
         collect(POLICY, REFERENCE, lambda query, response: torch.ones(2, 1), QUERY, CONFIG)
 
 
@@ -498,13 +516,15 @@ def test_d42_one_seed_gives_the_same_bytes(policy, query):
 
 
 @pytest.mark.parametrize("architecture", ["decoder", "seq2seq"])
-def test_d44_a_score_is_driven_up_and_its_negation_down(architecture):
+@pytest.mark.parametrize("score", [count_threes, lambda query, response: (response == 3).float()],
+                         ids=["per response", "per token"])
+def test_d44_a_score_is_driven_up_and_its_negation_down(architecture, score):
     query = torch.zeros(64, 1, dtype=torch.long)
 
     def counts(sign):
         torch.manual_seed(0)
         lm = build(TransformerConfig(6, 0, architecture, width=8, heads=1, layers=1, context=8))
-        scores = trained(ActorCritic(lm).eval(), lambda q, r: sign * count_threes(q, r), query, 25)
+        scores = trained(ActorCritic(lm).eval(), lambda q, r: sign * score(q, r), query, 25)
         return [sign * x for x in scores]
     up, down = counts(1), counts(-1)
     assert 0.2 < up[0] == down[0] < 0.8   # about a sixth of 2.6 tokens

@@ -55,12 +55,29 @@ def test_a_text_score_sees_query_and_response_without_pads_and_end():
     assert scores.dtype == torch.float32 and scores.tolist() == [11, 12]
 
 
-@pytest.mark.parametrize("wrong, shape", [([1.0], r"\(1,\)"), (1.0, r"\(\)"),
-                                          ([[1.0], [2.0]], r"\(2, 1\)")])
-def test_a_text_score_of_the_wrong_shape_is_refused(wrong, shape):
-    with pytest.raises(ValueError, match=f"shape {shape} for 2 texts"):
+def test_a_text_knows_its_prompt_its_response_and_the_text_of_each_token():
+    response = pad_right([TOKENIZER.encode("xy") + [TOKENIZER.end], TOKENIZER.encode("z")])
+    seen = []
+    TextScore(lambda texts: seen.extend(texts) or [0, 0], TOKENIZER)(rows(pad_left, "ab", "c"), response)
+    assert [(text, text.prompt, text.response, text.tokens) for text in seen] == [
+        ("abxy", "ab", "xy", ["x", "y", ""]), ("cz", "c", "z", ["z"])]   # the end has no text
+
+
+def test_a_list_per_text_is_a_score_for_each_token_and_0_at_pads():
+    response = pad_right([TOKENIZER.encode("xyx") + [TOKENIZER.end], TOKENIZER.encode("x")])
+    score = TextScore(lambda texts: [[token == "x" for token in text.tokens] for text in texts], TOKENIZER)
+    scores = score(rows(pad_left, "ab", "c"), response)
+    assert scores.dtype == torch.float32 and scores.tolist() == [[1, 0, 1, 0], [1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("wrong, words", [
+    ([1.0], r"1 of shapes \[\[\]\] for 2 texts"), (1.0, "not iterable"),
+    ([1.0, [1.0, 2.0]], r"\[\[\], \[2\]\] for"),
+    ([[1.0], [2.0]], r"2 of shapes \[\[1\], \[1\]\] for 2 texts"), ([[1.0, 2.0], [3.0]], "for 2 texts")])
+def test_a_text_score_of_the_wrong_shape_is_refused(wrong, words):
+    with pytest.raises(ValueError, match=words):
         score = TextScore(lambda texts: wrong, TOKENIZER)
-        score(rows(pad_left, "a", "b"), rows(pad_right, "a", "b"))
+        score(rows(pad_left, "a", "b"), rows(pad_right, "ab", "cd"))
 
 
 def test_a_text_score_of_the_wrong_shape_is_named_and_one_that_fails_has_its_own_error():
@@ -68,7 +85,7 @@ def test_a_text_score_of_the_wrong_shape_is_named_and_one_that_fails_has_its_own
         return [1.0] if texts == ["ab"] else []
     score = TextScore(mistaken, TOKENIZER)
     assert score(rows(pad_left, "a"), rows(pad_right, "b")).tolist() == [1]
-    with pytest.raises(ValueError, match=r"score function .*mistaken.*shape \(0,\) for 1 texts"):
+    with pytest.raises(ValueError, match=r"score function mistaken must .*0 of shapes \[\] for 1 texts"):
         score(rows(pad_left, "a"), rows(pad_right, "c"))
     with pytest.raises(ZeroDivisionError):
         TextScore(lambda texts: [1 / 0], TOKENIZER)(rows(pad_left, "a"), rows(pad_right, "b"))

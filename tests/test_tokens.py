@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minippo.tokens import PAD, Packed, joined, pad_left, pad_right, same_shape
+from minippo.tokens import PAD, Packed, joined, last, pad_left, pad_right, same_shape, totals
 
 
 def test_d02_pad_is_no_vocabulary_entry():
@@ -88,3 +88,15 @@ def test_the_gradient_of_what_is_packed_is_1_at_real_tokens_and_0_at_pads():
     packed = Packed(mask)
     packed.unpack(packed.pack(x) * 2).sum().backward()
     assert x.grad.tolist() == [[2, 2, 0], [2, 0, 0]]
+
+
+def test_the_last_real_token_of_each_row_and_none_of_an_empty_one():
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 0, 0], [1, 1, 1]]).bool()
+    assert last(mask).tolist() == [[False, True, False], [True, False, False], [False] * 3,
+                                   [False, False, True]]
+
+
+def test_scores_of_tokens_add_up_without_those_of_pads_and_scores_of_responses_stay():
+    mask = torch.tensor([[1, 1], [1, 0]]).bool()
+    assert totals(torch.tensor([[1.0, 2.0], [4.0, 9.0]]), mask).tolist() == [3, 4]
+    assert totals(torch.tensor([5.0, 6.0]), mask).tolist() == [5, 6]

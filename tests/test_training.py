@@ -11,13 +11,13 @@ from minippo.run.errors import UserError
 from minippo.run.flags import StageConfig
 from minippo.run.stage import Run
 from minippo.tokens import PAD, pad_right
-from minippo.training import cross_entropy, linear_decay, step
+from minippo.training import SCHEDULES, cross_entropy, linear_decay, step
 
 
-def rates(steps, warmup=0.0):
+def rates(steps, schedule=linear_decay, **settings):
     """The learning rate of each step and after the last, beginning from 8."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 8.0)
-    schedule = linear_decay(optimizer, steps, warmup)
+    schedule = schedule(optimizer, steps, **settings)
     found = [optimizer.param_groups[0]["lr"]]
     for _ in range(steps):
         optimizer.step()
@@ -39,6 +39,13 @@ def test_d15_the_rate_reaches_0_after_the_last_step_whatever_their_number():
 def test_with_a_warmup_the_rate_rises_to_its_peak_and_falls_to_0():
     assert rates(6, warmup=1 / 3) == pytest.approx([4, 8, 8, 6, 4, 2, 0])
     assert rates(2, warmup=1.0) == pytest.approx([4, 8, 0])
+
+
+def test_half_a_cosine_falls_to_0_and_a_constant_rate_stays():
+    # 4 (1 + cos(pi n / 4)): 8, 4 + 2.828, 4, 4 - 2.828, 0
+    assert rates(4, SCHEDULES["cosine"]) == pytest.approx([8, 6.828427, 4, 1.171573, 0], abs=1e-6)
+    assert rates(4, SCHEDULES["constant"]) == [8] * 5
+    assert rates(4, SCHEDULES["linear"]) == rates(4)
 
 
 class Echo:

@@ -1,1 +1,1 @@
-"""Models that come from other libraries, and go to them."""
+"""Ways to and from other libraries: models, and an environment."""

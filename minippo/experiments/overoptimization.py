@@ -12,14 +12,14 @@ from minippo import data
 from minippo.corpora.read import read
 from minippo.experiments.frontier import BEST, PPO, best_of, canvas, draw, fit, table, verdict
 from minippo.policy import ActorCritic
-from minippo.run import checkpoint
+from minippo.run import checkpoint, rows
 from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError
 from minippo.run.files import check_replaceable, write_atomically
 from minippo.run.flags import numbers, option
 from minippo.run.folder import finished_at
 from minippo.tokens import PAD
-from minippo.tools.shared.comparison import SIGNS, best_of_kl, distinct, held_out, payment
+from minippo.tools.shared.comparison import SIGNS, best_of_kl, distinct, payment
 from minippo.tools.shared.words import Judge
 
 SCRIPT = Path(__file__).resolve().parents[2] / "finetune_ppo.py"
@@ -157,8 +157,8 @@ class Bench:
         self.reward = self.place(checkpoint.load_reward(at(config.reward, seed))[0])
         self.sign = SIGNS[settings["target"]]
         room = lm.config.context - settings["response_length"]
-        prompts = held_out(parts, self.tokenizer, room, settings["shortest_prompt"],
-                           settings["longest_prompt"])
+        _, prompts = rows.prompts(parts, self.tokenizer, room, settings["shortest_prompt"],
+                                  settings["longest_prompt"])
         generator = torch.Generator().manual_seed(seed)
         self.query = prompts.sample(config.prompts, generator, self.device)
 

@@ -210,10 +210,11 @@ def load_tokenizer(folder):
 
 def model_hashes(folder):
     """SHA-256 of a folder's weights, and of its tokenizer; "" for a file that is missing."""
-    return [_hash(Path(folder) / name) for name in ("model.pt", "tokenizer.json")]
+    return [file_hash(Path(folder) / name) for name in ("model.pt", "tokenizer.json")]
 
 
-def _hash(path):
+def file_hash(path):
+    """SHA-256 of a file, "" if it is missing."""
     sha = hashlib.sha256()
     try:
         with open_regular(path, LARGEST_TENSORS) as file:

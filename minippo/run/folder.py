@@ -24,8 +24,8 @@ def claim(folder):
 
 
 def read_from(config):
-    """Folders of models that a run with these flags begins with."""
-    return [getattr(config, name) for name in ("model", "reward") if hasattr(config, name)]
+    """Folders of models that a run with these flags begins with. (With --score --reward is empty.)"""
+    return [folder for name in ("model", "reward") if (folder := getattr(config, name, ""))]
 
 
 def check_free(folder, config):

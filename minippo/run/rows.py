@@ -2,6 +2,7 @@
 
 import sys
 
+from minippo.data import Prompts
 from minippo.run.errors import UserError
 
 ONE_IN = 10   # more than one row in so many is no slip: refused
@@ -47,6 +48,12 @@ def fitting(parts, tokenizer, **rooms):
                         "--response-length")
     note(long, total, "left out, their prompts are too long for the model")
     return kept
+
+
+def prompts(parts, tokenizer, room, shortest, longest):
+    """Prompts that fit: of the part "prompts", which PPO learns from, and of "test", which it never sees."""
+    parts = fitting(parts, tokenizer, prompts=room, test=room)
+    return [Prompts(part, tokenizer, shortest, longest, room) for part in parts.values()]
 
 
 def note_unused(parts, *comparisons):

@@ -1,4 +1,4 @@
-"""How large a model may be that a flag or a file asks for, and a file: a larger one would never end."""
+"""How large a model may be that a flag or a file asks for, and a file; and which sizes fit each other."""
 
 from minippo.run.errors import UserError
 
@@ -28,6 +28,23 @@ def check_sizes(model):
         raise UserError(f"--dropout {model['dropout']!r:.40}: a number from 0 to 1 is needed")
     if model["width"] % model["heads"]:
         raise UserError(f"--width {model['width']} is not a multiple of --heads {model['heads']}")
+
+
+def check_prompts(config):
+    """UserError unless the shortest prompt of a config is no longer than the longest."""
+    if config.shortest_prompt > config.longest_prompt:
+        raise UserError(f"--shortest-prompt {config.shortest_prompt} is longer than --longest-prompt "
+                        f"{config.longest_prompt}; swap them")
+
+
+def check_rollout(config):
+    """UserError unless stage 3's prompts, minibatches and horizon fit what else its config says."""
+    check_prompts(config)
+    if config.minibatch_size > config.rollout_size:
+        raise UserError(f"--minibatch-size {config.minibatch_size} is larger than --rollout-size "
+                        f"{config.rollout_size}; lower it")
+    if config.kl_target and not (config.kl_coef and config.kl_horizon >= config.rollout_size):
+        raise UserError("--kl-target needs --kl-coef above 0 and --kl-horizon at least a rollout")
 
 
 def _matrices(model):

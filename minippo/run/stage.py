@@ -10,7 +10,7 @@ import torch
 
 from minippo import data
 from minippo.corpora.read import read
-from minippo.run import checkpoint, events, resume
+from minippo.run import checkpoint, events, imported, resume
 from minippo.run.devices import compile_blocks, keep_freed_memory, peak_memory, pick_device, place, use_bf16
 from minippo.run.flags import settings
 from minippo.run.folder import check_free, claim, note_other_data, read_from
@@ -106,6 +106,8 @@ class Run:
         """A fingerprint of what the run began with: rows, device, models as they are before training."""
         models = [x for x in training.values() if isinstance(x, torch.nn.Module)]
         files = [checkpoint.model_hashes(folder) for folder in read_from(self.config)]
+        if function := getattr(self.config, "score", ""):
+            files.append(checkpoint.file_hash(imported.source(function)))
         return resume.digest(self.rows, self.device, self.bf16, tokenizers.__version__, files, *models)
 
     def place(self, model):

@@ -27,6 +27,7 @@ class Config(DeviceConfig):
     reference: str = option("", "folder of the reference; else the first of stage 1 that is named, or "
                                 "what the first of stage 3 began with")
     reward: str = option("", "folder of the reward model; else that of the first of stage 3")
+    score: str = option("", "module:function of texts that scores in place of a reward model")
     data: str = option("", "data whose held-out texts give the prompts; else what the reference learned from")
     best_of: str = option("4,16", "values of n: the best of n responses of the reference, too; 0 = none")
     prompts: int = option(256, "held-out prompts, the same for every model", low=2, high=2048)
@@ -126,8 +127,9 @@ def notes(contest):
     sought = {"positive": "high", "negative": "low"}[contest.settings.target]
     judge = (f" The judge, a bag of words, is right on {contest.judge.accuracy:.0%} of held-out texts."
              if contest.judge else "")
+    score = f"reward model {contest.reward}" if contest.reward else f"score {contest.config.score}"
     return [f"{len(contest.query)} prompts from {contest.texts} held-out texts of {contest.data}; reference "
-            f"{contest.reference}, reward model {contest.reward}.{judge}",
+            f"{contest.reference}, {score}.{judge}",
             "won: share of prompts at which the response gets more than the reference's, ties half; in "
             "brackets the 95 % interval (Wilson).",
             f"best of n: of n responses of the reference the one that PPO pays most ({sought} scores, as the "

@@ -8,6 +8,7 @@ from functools import partial
 
 from minippo.run.errors import UserError
 from minippo.run.flags import DeviceConfig, option
+from minippo.run.sizes import check_prompts
 from minippo.tools.labels import labellers, taste
 from minippo.tools.labels.answers import SAID, Answer, Answers
 from minippo.tools.labels.pairs import Pairs
@@ -47,9 +48,7 @@ class Config(DeviceConfig):
     longest_prompt: int = option(8, "most tokens of a held-out text given as prompt", low=1)
 
     def __post_init__(self):
-        if self.shortest_prompt > self.longest_prompt:
-            raise UserError(f"--shortest-prompt {self.shortest_prompt} is longer than --longest-prompt "
-                            f"{self.longest_prompt}; swap them")
+        check_prompts(self)
         if self.reward and self.choose == "random":
             raise UserError("--reward chooses pairs; give --choose uncertain or --choose best with it")
 

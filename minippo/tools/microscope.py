@@ -3,7 +3,6 @@
 Everything is computed by the functions that train: `collect` makes the rollout, `update` takes the steps.
 """
 
-import copy
 import os
 from dataclasses import dataclass, fields, replace
 
@@ -13,13 +12,12 @@ from minippo import data, ppo
 from minippo.corpora.read import read
 from minippo.memory import PPOMemory, Rollout, in_microbatches
 from minippo.policy import ActorCritic
-from minippo.run import checkpoint
+from minippo.run import checkpoint, rows, scoring
 from minippo.run.devices import pick_device, use_bf16
 from minippo.run.errors import UserError, printable
 from minippo.run.flags import option, words
-from minippo.tokens import masked_mean
+from minippo.tokens import masked_mean, totals
 from minippo.tools.shared import page, runs
-from minippo.tools.shared.comparison import SIGNS, held_out
 
 SETTINGS = {"data": str, "model": str, "reward": str, "temperature": float, "target": str, "lr": float,
             "shortest_prompt": int, "longest_prompt": int, "precision": str, "rollout_size": int,
@@ -35,6 +33,7 @@ class Config:
                          choices=("both", *TITLES))
     model: str = option("", "folder of the pretrained model, if it is not where the run found it")
     reward: str = option("", "folder of the reward model, if it is not where the run found it")
+    score: str = option("", "module:function that scored the run, if one did")
     data: str = option("", "the data, if it is not where the run found it; the prompts are of its test part")
     responses: int = option(8, "responses to show, at evenly spaced ranks of the score", low=1, high=64)
     rollout_size: int = option(0, "responses to sample and to learn from; 0 = as many as the run", low=0)
@@ -64,20 +63,19 @@ def looks_of(config, run):
     """Looks at the updates asked for, {name of TITLES: Look}, the Tokenizer, and the settings."""
     finished, its_tokenizer = checkpoint.load_policy(run)
     settings = settings_of(config, run)
-    lm, reward_model, tokenizer = checkpoint.load_both(settings["model"], settings["reward"])
+    lm, reward_model, tokenizer = scoring.load_scored(settings["model"], settings["reward"], config.score)
     if lm.config != finished.lm.config or tokenizer.bpe.to_str() != its_tokenizer.bpe.to_str():
         raise UserError(f"{settings['model']}: not the model that {run} began with; name that: --model")
-    device, sign = pick_device(config.device), SIGNS[settings["target"]]
-    critic = copy.deepcopy(reward_model) if settings["separate_critic"] else None
-    for number in (critic.gain, critic.shift) if critic else ():
-        number *= sign   # as finetune_ppo.py begins a critic: in the direction of the score
+    device, sign = pick_device(config.device), scoring.SIGNS[settings["target"]]
+    critic = scoring.critic_of(reward_model, lm, sign) if settings["separate_critic"] else None
     fresh = ActorCritic(lm, critic, settings["temperature"]).eval()
-    for part in (part for model in (reward_model, fresh, finished) for part in model.to(device).modules()):
+    models = [x for x in (reward_model, fresh, finished) if isinstance(x, torch.nn.Module)]
+    for part in (part for model in models for part in model.to(device).modules()):
         if hasattr(part, "bf16"):
             part.bf16 = use_bf16(settings["precision"], device)
     reference, looks = fresh.reference(), {}
     room, parts = lm.config.context - settings["response_length"], data.split(read(settings["data"]))
-    prompts = held_out(parts, tokenizer, room, settings["shortest_prompt"], settings["longest_prompt"])
+    _, prompts = rows.prompts(parts, tokenizer, room, settings["shortest_prompt"], settings["longest_prompt"])
     query = prompts.sample(settings["rollout_size"], torch.Generator().manual_seed(config.seed)).to(device)
     for name in TITLES if config.policy == "both" else [config.policy]:
         ppo_config = ppo.PPOConfig(**{f.name: settings[f.name] for f in fields(ppo.PPOConfig)})
@@ -97,7 +95,9 @@ def settings_of(config, run):
             raise UserError(f"{run}: its config.json has no setting {name} as finetune_ppo.py writes it: of "
                             "another version, or damaged; run the stage again")
         found[name] = getattr(config, name, None) or found[name]
-    for name in ("model", "reward"):
+    if found.get("score") and not (config.score or config.reward):   # only a flag has a function imported
+        raise UserError(f"{run} was scored by {found['score']!r:.80}; give it by --score")
+    for name in ("model",) if config.score else ("model", "reward"):
         if not os.path.isfile(os.path.join(found[name], "config.json")):
             raise UserError(f"{found[name]}: no model, and {run} was made from it; give --{name} FOLDER")
     return found
@@ -152,7 +152,7 @@ def look(policy, reference, score, query, config, lr, generator):
              "returns": rollout.returns}
     numbers = {key: x[None] for key, x in stays.items()} | {
         key: torch.stack([state[key] for state in states]) for key in states[0]}
-    return Look(rollout, config, scores, paid, numbers, collected, learned)
+    return Look(rollout, config, totals(scores, rollout.mask), paid, numbers, collected, learned)
 
 
 def state_of(policy, rollout, config):

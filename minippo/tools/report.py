@@ -78,9 +78,9 @@ def html(found, tables=()):
         body += [f"<h2>{heading}</h2><p>{sentence}</p>", '<div class="panels">',
                  *(figure(curves.panel(records, key, name), name, note) for key, name, note in panels),
                  "</div>"]
-    rewards = dict.fromkeys(x for run in found.values() if isinstance(x := run.settings.get("reward"), str))
+    rewards = {x for run in found.values() if isinstance(x := run.settings.get("reward"), str)} - {""}
     body += ["<h2>The reward model</h2>" if rewards else "",
-             *(reward_model(*each) for each in enumerate(rewards))]
+             *(reward_model(*each) for each in enumerate(sorted(rewards)))]   # "": a function scored
     body += ["<h2>Over-optimisation</h2>" if tables else "", *map(overoptimization, tables)]
     body += ["<h2>Settings</h2>", '<div class="settings">', *all_settings(found), "</div>"]
     return page.page(title, "\n".join(body), "report")

@@ -7,11 +7,7 @@ A file, the tests most likely to find its faults (arguments of pytest), and a li
 FAULTS = [
     ("minippo/ppo.py", "tests/test_ppo_formulas.py", """
         kl_sign: score - kl_coef * => score + kl_coef *
-        score_in_the_last_column: mask & (mask.cumsum(1) == mask.sum(1, keepdim=True)) \
-=> (mask | True).cumsum(1) == mask.shape[1]
-        score_on_the_first_token: mask.sum(1, keepdim=True)) => 1)
-        score_on_every_token: score[:, None] * (mask & (mask.cumsum(1) == mask.sum(1, keepdim=True))) \
-=> score[:, None] * mask
+        score_on_every_token: score[:, None] * last(mask) => score[:, None] * mask
         score_replaces_the_kl: rewards = score - kl_coef * (logprobs - reference_logprobs) \
 => rewards = torch.where(score != 0, score, -kl_coef * (logprobs - reference_logprobs))
         scores_per_token_lost: rewards = score - kl_coef => rewards = score * (score.ndim == 1) - kl_coef
@@ -71,10 +67,12 @@ device=query.device) => score(query, response)
         ended_means_all: (response == policy.end).any(1) => (response == policy.end).all(1)
         ended_means_the_last_column: (response == policy.end).any(1) \
 => response[:, -1] == policy.end
-        fixed_number_for_those_that_ended: masked_fill(~ended, config => masked_fill(ended, config
-        fixed_number_of_the_other_sign: masked_fill(~ended, config. => masked_fill(~ended, -config.
+        fixed_number_for_those_that_ended: torch.where(ended, scores => torch.where(~ended, scores
+        fixed_number_of_the_other_sign: scores, fixed * place) => scores, -fixed * place)
+        fixed_number_on_every_token: (ended[:, None], last(mask)) => (ended[:, None], mask)
+        paid_is_that_of_the_first_token: return totals(paid, mask) => return paid.view(len(paid), -1)[:, 0]
         penalty_not_in_the_rewards: penalized_rewards(paid, => penalized_rewards(scores,
-        fixed_number_always: if config.missing_end_score else scores => if True else scores
+        fixed_number_always: if fixed else scores => if True else scores
         kl_the_other_way: (paid, logprobs, reference_logprobs, \
 => (paid, reference_logprobs, logprobs,
         rewards_centred: shift_mean=False) => shift_mean=True)
@@ -323,6 +321,8 @@ generator=generator).tolist() \
         the_first_rater_always: mine[int(draw * len(mine))] => mine[0]
     """),
     ("minippo/training.py", "tests/test_training.py", """
+        constant_falls: ConstantLR(optimizer, 1.0) => linear_decay(optimizer, steps)
+        cosine_is_linear: "cosine": CosineAnnealingLR => "cosine": linear_decay
         decay_a_step_early: (steps - n) / falling => (steps - n - 1) / falling
         decay_to_a_tenth: (steps - n) / falling => max(0.1, (steps - n) / falling)
         warmup_from_0: (n + 1) / rising => n / rising
@@ -339,11 +339,18 @@ generator=generator).tolist() \
         likelihood: torch.exp(-logprobs => torch.exp(logprobs
         perplexity_of_pads: (response != PAD).sum(1).clamp(min=1) => response.shape[1]
         perplexity_of_nothing: .clamp(min=1) =>
-        text_of_the_response: torch.cat([query, response], dim=1) => response
-        text_shape_unchecked: if scores.shape != (len(texts),): => if False:
+        text_of_the_response: torch.cat([query, response]) => response
+        text_shape_unchecked: if shapes != [[]] * len(texts): => if False:
+        prompt_is_response: text.prompt, text.response = => text.response, text.prompt =
+        tokens_of_pads: for token in response.tolist() if token != PAD => for token in response.tolist()
+        scores_of_tokens_on_the_right: response.shape[1]) => response.shape[1], left=True)
     """),
     ("minippo/tokens.py", "tests/test_tokens.py", """
         pad_is_the_end: PAD = -1 => PAD = 0
+        last_is_the_last_column: return mask & (mask.cumsum(1) == mask.sum(1, keepdim=True)) \
+=> return (mask | True).cumsum(1) == mask.shape[1]
+        last_is_the_first: == mask.sum(1, keepdim=True)) => == 1)
+        totals_with_pads: (scores * mask).sum(1) => scores.sum(1)
         left_is_right: length, PAD, left=True) => length, PAD)
         sides_swapped: (gap, 0) if left else (0, gap) => (0, gap) if left else (gap, 0)
         rows_cut: if longest > width: => if False:
@@ -476,6 +483,18 @@ generator=generator).tolist() \
         best_of_n_has_no_kl: | {"kl": best_of_kl(n)} => | {}
         policy_on_more_prompts_than_best_of_n: query[:few], response[:few] => query, response
     """),
+    ("minippo/bridges/environment.py", "tests/bridges/test_environment.py", """
+        paid_twice: if not self.over: => if False:
+        never_truncated: == self.config.response_length => > self.config.response_length
+        truncated_and_terminated: truncated = not terminated and => truncated =
+        prompt_without_its_end_token: [self.tokenizer.end] + self.tokenizer.encode(prompt) \
+=> self.tokenizer.encode(prompt)
+        no_room_for_the_last_token: len(tokens) + length > => len(tokens) + length >=
+        kl_from_the_policy_itself: self.models, self.device, self.over = (policy, reference) \
+=> self.models, self.device, self.over = (policy, policy)
+        observation_filled_on_the_right: pad_left([tokens.cpu()], length)[0] \
+=> torch.nn.functional.pad(tokens.cpu(), (0, length - len(tokens)), value=-1)
+    """),
     ("minippo/tools/compare.py", "tests/tools/test_compare.py", """
         won_turned: (a > b) + (a == b) / 2 => (a < b) + (a == b) / 2
         ties_are_won: (a == b) / 2 => (a == b)
@@ -503,20 +522,30 @@ generator=generator).tolist() \
         texts_are_html: html.escape(printable(str(text))) => printable(str(text))
         data_ends_its_element: .replace("<", => .replace("@",
     """),
-    ("finetune_ppo.py", "tests/instruments/test_survivors.py", """
-        target_ignored: return SIGNS[config.target] * reward_model => return reward_model
-        negative_is_positive: "negative": -1 => "negative": 1
+    ("finetune_ppo.py", "tests/instruments/test_survivors.py tests/run/test_scoring.py", """
+        target_ignored: return scoring.SIGNS[config.target] * reward_model => return reward_model
         adam_s_own_eps: config.lr, eps=1e-5, => config.lr,
         reference_is_the_trained_policy: reference = policy.reference() => reference = policy
         rollouts_pile_up: memory.clear() => pass
         rate_never_falls: schedule.step() => pass
         kl_never_steered: controller.update(seen["objective/kl"], len(memory)) => pass
         kl_steered_and_not_charged: kl_coef=controller.kl_coef => kl_coef=config.kl_coef
-        policy_with_dropout: return policy.eval(), => return policy.train(),
-        reward_is_trained: frozen(reward_model), tokenizer => reward_model, tokenizer
+        policy_with_dropout: config.temperature)).eval() => config.temperature)).train()
+        schedule_ignored: SCHEDULES[config.schedule] => SCHEDULES["linear"]
+        reward_beside_the_function: "" if self.score else self.reward => self.reward
+    """),
+    ("minippo/run/stage.py", "tests/run/test_scoring.py", """
+        changed_functions_go_on: if function := getattr(self.config, "score", ""): => if False:
+    """),
+    ("minippo/run/scoring.py", "tests/instruments/test_survivors.py tests/run/test_scoring.py", """
+        negative_is_positive: "negative": -1 => "negative": 1
+        reward_is_trained: frozen(score) if => score if
         critic_of_the_wrong_sign: critic.gain *= sign => pass
         critic_shift_of_the_wrong_sign: critic.shift *= sign => pass
-        critic_is_the_reward_model: copy.deepcopy(reward_model).requires_grad_(True) => reward_model
+        critic_is_the_reward_model: copy.deepcopy(score).requires_grad_(True) => score
+        critic_is_the_policy: RewardModel(copy.deepcopy(lm)) => RewardModel(lm)
+        critic_begins_anywhere: torch.nn.init.zeros_(critic.head.weight) => pass
+        nan_is_a_score: if not scores.isfinite().all(): => if False:
     """),
     ("train_reward.py", "tests/instruments/test_survivors.py", """
         reward_left_in_training: reward_model.eval() => pass

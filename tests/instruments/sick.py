@@ -49,7 +49,7 @@ class Fault:
 
 
 POLICY, PPO, SCRIPT, MEMORY = "minippo/policy.py", "minippo/ppo.py", "finetune_ppo.py", "minippo/memory.py"
-SCORE = "return SIGNS[config.target] * reward_model(query, response)"
+SCORE = "return scoring.SIGNS[config.target] * reward_model(query, response)"
 
 FAULTS = [
     Fault("logarithm of what turns negative", "broke off", edits={SCRIPT: (

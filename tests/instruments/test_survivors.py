@@ -112,6 +112,13 @@ def test_d35_d36_the_script_s_adam_has_eps_1e_5_and_a_rate_that_falls_to_0(finet
     assert last.optimizer.param_groups[0]["lr"] == 0
 
 
+@pytest.mark.parametrize("schedule, second", [("cosine", 0.005), ("constant", 0.01)])
+def test_the_script_s_rate_moves_as_its_schedule_says(finetuned, schedule, second):
+    first, last = finetuned(schedule=schedule, iterations=2)
+    assert [first.rate, last.rate] == pytest.approx([0.01, second])   # lr (1 + cos(pi / 2)) / 2
+    assert last.optimizer.param_groups[0]["lr"] == (0.01 if schedule == "constant" else 0)
+
+
 def test_d32_each_update_of_the_script_has_the_episodes_of_one_rollout(finetuned):
     assert [seen.episodes for seen in finetuned()] == [8, 8]
 

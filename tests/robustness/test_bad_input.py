@@ -588,8 +588,8 @@ def broken_rule(texts):
 
 
 @pytest.mark.parametrize("fn, words", [
-    (lambda texts: [1.0], r"<lambda>.* must give a number per text: shape \(1,\) for 2 texts"),
-    (lambda texts: [[1.0, 2.0]], r"<lambda>.*shape \(1, 2\) for 2 texts"),
+    (lambda texts: [1.0], r"<lambda>.* must give a number per text.*: 1 of shapes \[\[\]\] for 2 texts"),
+    (lambda texts: [[1.0, 2.0]], r"<lambda>.*1 of shapes \[\[2\]\] for 2 texts"),
     (lambda texts: ["a", "b"], "the score function .*<lambda>"),
     (lambda texts: None, "the score function .*<lambda>"),
     (max, "the score function .*max"),   # the largest of the texts: a text

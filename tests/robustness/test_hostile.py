@@ -169,7 +169,7 @@ def careless(source):
 
 
 IMPORTING = (ROOT / "minippo/run/commands.py",      # the tool that its own list names
-             ROOT / "minippo/tools/labels/labellers.py")   # the function that a flag names, as Python would
+             ROOT / "minippo/run/imported.py")   # the function that a flag names, as Python would
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -150,7 +150,7 @@ THE_RUN = ("--seed --device --precision --out --resume --overwrite --compile --r
                 MODEL: "--architecture --vocab-size --width --heads --layers --context --dropout".split()}),
     (train_reward, {DATA: ["--data", "--longest-prompt"], MODEL: ["--model"]}),
     (finetune_ppo, {DATA: "--data --shortest-prompt --longest-prompt".split(),
-                    MODEL: "--model --reward --separate-critic --temperature".split()})])
+                    MODEL: "--model --reward --score --separate-critic --temperature".split()})])
 def test_the_flags_of_a_stage_stand_in_groups_and_those_of_the_run_are_the_last(
         module, first, capsys, monkeypatch):
     found = groups(shown_by(module, capsys, monkeypatch))

@@ -135,7 +135,7 @@ def seeded():
 def test_fresh_pairs_have_no_ties_and_the_higher_vote_is_chosen():
     comparisons = Comparisons(rows({"a": [1], "b": [1], "c": [2], "d": [3]}), TOKENIZER, 32)
     chosen, rejected, votes = fresh_pairs(comparisons, 4000, seeded())
-    ratings = comparisons.ratings()
+    ratings = torch.tensor([row.rating for row in comparisons.rated])
     assert ratings.tolist() == [1, 1, 2, 3] and (ratings[chosen] > ratings[rejected]).all()
     assert torch.equal(votes, torch.stack([ratings[chosen], ratings[rejected]]))   # one rater each
     # 16 equally likely pairs, of which 4 are of one text and 2 of two equal ones

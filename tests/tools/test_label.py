@@ -452,7 +452,7 @@ MISTAKES = {
     "--response-length 47": "the response length leaves the model's context no room",
     "--reward reward": "--reward chooses pairs; give --choose",
     "--shortest-prompt 9": "--shortest-prompt 9 is longer than --longest-prompt 8; swap them",
-    "--labeller nobody": "--labeller nobody: no such rule; there is shorter, actors, questions, noisy",
+    "--labeller nobody": "--labeller nobody: no such rule; give shorter, actors, questions, noisy",
     "--labeller json:nobody": "--labeller json:nobody: AttributeError",
     "--labeller no_such_module:f": "--labeller no_such_module:f: ModuleNotFoundError",
     "--labeller os:sep": "--labeller os:sep is no function",

@@ -1,11 +1,10 @@
 """Rules that answer in a person's place: (one, other) -> 1 prefers the one, -1 the other, 0 neither."""
 
 import hashlib
-import importlib
 import re
-import sys
 
 from minippo.run.errors import UserError
+from minippo.run.imported import failed, imported
 
 ACTORS = re.compile(r"\b(actors?|actress(es)?|cast|performances?)\b", re.IGNORECASE)
 WRONG = 0.2   # share of cases in which `noisy` says the opposite
@@ -51,34 +50,16 @@ def labeller(name):
 
     Raises   UserError if there is none, and, when called, if it fails or says something else
     """
-    rule = RULES[name] if name in RULES else imported(name)
+    rule = RULES[name] if name in RULES else imported("--labeller", name, "of two texts",
+                                                               f"{', '.join(RULES)}, or ")
 
     def checked(one, other):
         """What the rule says, -1, 0 or 1."""
         try:
             found = rule(one, other)
         except Exception as error:   # of a function that is not ours
-            raise UserError(f"--labeller {name}: {type(error).__name__}: {error}; the function takes two "
-                            "texts") from None
+            raise failed("--labeller", name, error, "the function takes two texts") from None
         if found not in (-1, 0, 1):
             raise UserError(f"--labeller {name} said {found!r:.40}; it has to be -1, 0 or 1")
         return found
     return checked
-
-
-def imported(name):
-    """The function that module:function names; UserError if there is none."""
-    module, colon, function = name.partition(":")
-    if not (module and colon and function):
-        raise UserError(f"--labeller {name}: no such rule; there is {', '.join(RULES)}, or give "
-                        "module:function")
-    if "" not in sys.path:   # the command minippo, unlike python -m, does not look into the present folder
-        sys.path.insert(0, "")
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except Exception as error:   # ImportError, AttributeError, or whatever the module does
-        raise UserError(f"--labeller {name}: {type(error).__name__}: {error}; give module:function that "
-                        "Python can import from here") from None
-    if not callable(found):
-        raise UserError(f"--labeller {name} is no function; give one of two texts")
-    return found

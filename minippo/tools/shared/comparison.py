@@ -5,11 +5,10 @@ import math
 
 import torch
 
-from minippo.data import Prompts
 from minippo.memory import in_microbatches
-from minippo.run import rows
 from minippo.run.files import write_atomically
-from minippo.tokens import PAD, joined
+from minippo.run.scoring import SIGNS
+from minippo.tokens import PAD, joined, totals
 from minippo.tools.shared.tables import flat
 from minippo.tools.shared.words import Judge
 
@@ -17,7 +16,6 @@ SAMPLES = 512   # responses of each model behind the figures
 SHOWN = 6       # of them in the table
 DRAWS = 4096    # responses of the reference for best of n, in all: a twentieth of the stage's time
 COUNTS = (1, 2, 4, 8, 16, 32, 64)   # values of n in best of n
-SIGNS = {"positive": 1, "negative": -1}   # of --target
 AT_ONCE = 256   # responses sampled together: more take no less time, and more memory
 
 
@@ -61,18 +59,12 @@ def judge_of(parts):
     return Judge(parts["judge"], parts["prompts"] + parts["test"]) if rated else None
 
 
-def held_out(parts, tokenizer, room, shortest, longest):
-    """Prompts that PPO did not see: beginnings, `shortest` to `longest` tokens, of the rows "test"."""
-    fitting = rows.fitting(parts, tokenizer, prompts=room, test=room)   # as stage 3 leaves texts out
-    return Prompts(fitting["test"], tokenizer, shortest, longest, room)
-
-
 @torch.no_grad()
 def measure(model, reference, reward_model, judge, query, response, tokenizer, size):
     """Figures (a dict), texts and scores of a model's responses."""
     logprobs, reference_logprobs = (
         in_microbatches(x, query, response, size)[0] for x in (model, reference))
-    scores = reward_model(query, response).tolist()
+    scores = totals(reward_model(query, response), response != PAD).tolist()
     texts = [tokenizer.decode(row) for row in response]
     figures = {
         "score": sum(scores) / len(scores),
@@ -119,7 +111,7 @@ def draw(reference, reward_model, query, count, config, generator):
     for part in query.repeat_interleave(count, 0).split(AT_ONCE):
         responses.append(reference.generate(part, config.response_length, generator))
         ended = (responses[-1] == reference.end).any(1)
-        sought = SIGNS[config.target] * reward_model(part, responses[-1])
+        sought = SIGNS[config.target] * totals(reward_model(part, responses[-1]), responses[-1] != PAD)
         paid.append(payment(sought, ended, config.missing_end_score))
     return joined(responses, fill=PAD).unflatten(0, (-1, count)), torch.cat(paid).unflatten(0, (-1, count))
 

@@ -10,10 +10,10 @@ import torch
 from minippo import data
 from minippo.corpora.read import read
 from minippo.policy import ActorCritic
-from minippo.run import checkpoint
+from minippo.run import checkpoint, rows, scoring
 from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError
-from minippo.tools.shared.comparison import SIGNS, held_out, judge_of
+from minippo.tools.shared.comparison import SIGNS, judge_of
 
 
 @dataclass
@@ -31,9 +31,10 @@ class Settings:
 class Contest:
     """Models by name, the reference among them, and prompts, reward model and judge.
 
-    config      has models (folders), reference, reward, data ("" = what the first of stage 3 had), prompts
-                (how many), and the flags of a DeviceConfig
-    reference   the name of the reference in `models`, {name: ActorCritic}; reward: the reward model's folder
+    config      has models (folders), reference, reward, score, data ("" = what the first of stage 3 had),
+                prompts (how many), and the flags of a DeviceConfig
+    reference   the name of the reference in `models`, {name: ActorCritic}
+    reward      the reward model's folder, "" with --score; reward_model: what scores
     judge       a Judge; None if the data has no ratings
     query       (P, Q)
     Raises      UserError for a folder that holds no model of stage 1 or 3, or one of another tokenizer
@@ -52,9 +53,9 @@ class Contest:
         same = [name for name in stages if os.path.realpath(name) == os.path.realpath(reference)]
         self.reference = same[0] if same else reference
         stage_of(self.reference)
-        self.reward = config.reward or origin(first, given, "reward", "--reward")
-        _, reward_model, self.tokenizer = checkpoint.load_both(self.reference, self.reward)
-        self.reward_model = self.place(reward_model)
+        self.reward = "" if config.score else config.reward or reward_of(first, given)
+        _, score, self.tokenizer = scoring.load_scored(self.reference, self.reward, config.score)
+        self.reward_model = self.place(score) if isinstance(score, torch.nn.Module) else score
         self.models = {name: self.load(name) for name in dict.fromkeys([*stages, self.reference])}
         self.ask()
 
@@ -84,8 +85,8 @@ class Contest:
         room -= self.settings.response_length
         parts = data.split(read(self.data))
         self.judge = judge_of(parts)
-        prompts = held_out(parts, self.tokenizer, room, self.settings.shortest_prompt,
-                           self.settings.longest_prompt)
+        _, prompts = rows.prompts(parts, self.tokenizer, room, self.settings.shortest_prompt,
+                                  self.settings.longest_prompt)
         self.texts = len(prompts.examples)
         self.query = prompts.sample(self.config.prompts, self.generator(0), self.device)
 
@@ -114,6 +115,16 @@ def settings_of(folder, given):
             or found.response_length < 1 or found.microbatch_size < 0):
         raise UserError(f"{folder}/config.json: damaged (no settings of stage 3); run the stage again")
     return found
+
+
+def reward_of(folder, given):
+    """The folder of the reward model that a run began with; UserError if there was none, or it is not here.
+
+    The function that scored instead is not imported because a file names it: only a flag does that.
+    """
+    if function := given.get("score"):
+        raise UserError(f"{folder} was scored by {function!r:.80}; give it by --score, or --reward FOLDER")
+    return origin(folder, given, "reward", "--reward")
 
 
 def origin(folder, given, name, flag):

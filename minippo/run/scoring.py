@@ -1,0 +1,74 @@
+"""What PPO seeks: the score of a reward model, or of a function of texts that --score names."""
+
+import copy
+
+import torch
+
+from minippo.policy import frozen
+from minippo.reward import RewardModel
+from minippo.run import checkpoint
+from minippo.run.errors import UserError
+from minippo.run.imported import failed, imported
+from minippo.score import TextScore
+
+SIGNS = {"positive": 1, "negative": -1}   # of --target
+
+
+def load(config, run):
+    """What stage 3 begins with: language model, critic (None: a value head), score, Tokenizer.
+
+    The score is called as a reward model is, (query, response) -> (B,), or (B, R) of tokens.
+    """
+    lm, score, tokenizer = load_scored(config.model, config.reward, config.score)
+    if isinstance(score, RewardModel):
+        run.place(score)
+    critic = run.place(critic_of(score, lm, SIGNS[config.target])) if config.separate_critic else None
+    return lm, critic, frozen(score) if isinstance(score, RewardModel) else score, tokenizer
+
+
+def load_scored(model, reward, function):
+    """The language model in a folder, its score, and the Tokenizer.
+
+    reward     the folder of its RewardModel, read unless there is a
+    function   of texts, module:function: as --score names it
+    """
+    if not function:
+        return checkpoint.load_both(model, reward)
+    lm, tokenizer = checkpoint.load_lm(model)
+    return lm, NamedScore(function, tokenizer), tokenizer
+
+
+def critic_of(score, lm, sign):
+    """A trainable critic that begins as the reward model, its values in the direction (1, -1) of the score.
+
+    With a function for a score there is none to begin as: its values begin at 0, on a copy of the
+    language model.
+    """
+    if isinstance(score, RewardModel):
+        critic = copy.deepcopy(score).requires_grad_(True)
+        critic.gain *= sign
+        critic.shift *= sign
+    else:
+        critic = RewardModel(copy.deepcopy(lm))
+        torch.nn.init.zeros_(critic.head.weight)
+    return critic
+
+
+class NamedScore(TextScore):
+    """The TextScore of a function that --score names; UserError for whatever is wrong with it."""
+
+    def __init__(self, name, tokenizer):
+        super().__init__(imported("--score", name, "of a list of texts"), tokenizer)
+        self.name = name
+
+    def __call__(self, query, response):
+        """query (B, Q), response (B, R) -> (B,), or (B, R) of tokens: finite numbers."""
+        try:
+            scores = super().__call__(query, response)
+        except Exception as error:   # of a function that is not ours
+            raise failed("--score", self.name, error, "it takes a list of texts") from None
+        if not scores.isfinite().all():
+            worst = (~scores.isfinite().view(len(scores), -1).all(1)).nonzero()[0, 0]
+            raise UserError(f"--score {self.name} gave NaN or infinity for the text "
+                            f"{str(self.text(query[worst], response[worst]))!r:.80}; give finite numbers")
+        return scores
