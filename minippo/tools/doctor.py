@@ -1,6 +1,7 @@
 """Say what is wrong with a run, even while it goes on: numbers that show it, why, which flag to change.
 
-Exit status: 0 if nothing was found in any of the runs, 1 if something was, 2 for a mistake.
+Exit status: 2 if a folder is no run, or damaged (it gets one line on stderr, and the others are told all the
+same); else 1 if something was found in any of the runs; else 0.
 """
 
 import re
@@ -9,8 +10,8 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from minippo.run.errors import UserError
-from minippo.run.files import being_written
+from minippo.run import files
+from minippo.run.errors import UserError, complain
 from minippo.run.flags import words
 from minippo.tools.findings.causes import CAUSES
 from minippo.tools.findings.finding import ANY_STAGE, MANY, STAGE_1, STAGE_2, Seen
@@ -44,11 +45,17 @@ SHOWN = [
 
 
 def main(config):
-    """Print what is found; leaves with status 1 if that is anything."""
-    found = [examine(folder) for folder in config.runs]
-    print("\n\n".join(text for text, _ in found))
-    if any(findings for _, findings in found):
-        sys.exit(1)
+    """Print what is found in each run at once; leaves with the status above if that is not 0."""
+    status, gap = 0, ""
+    for folder in config.runs:
+        try:
+            text, findings = examine(folder)
+            print(gap + text, flush=True)
+            status, gap = max(status, int(bool(findings))), "\n"
+        except (UserError, OSError) as error:
+            status = complain(error)
+    if status:
+        sys.exit(status)
 
 
 def examine(folder):
@@ -63,7 +70,8 @@ def see(folder):
     path = Path(folder)
     finished = (path / "config.json").exists()
     record = path / "metrics.jsonl"
-    stopped = record.is_file() and not finished and not being_written(record)
+    free = files.fcntl is not None and record.is_file() and not files.being_written(record)
+    stopped = free and not finished   # where the system does not say who writes a file, none is free
     if stopped and not record.stat().st_size:   # NaN before the first row
         return Seen([], {}, finished=False, broken_off=True)
     rows = runs.record(folder)
@@ -71,7 +79,7 @@ def see(folder):
     rows = runs.record(folder, key, *others, script=script)
     state = path / "state.pt"   # a run that is asked to stop saves it after its last row
     saved = state.exists() and state.stat().st_mtime >= record.stat().st_mtime
-    return Seen(rows, figures(path), finished, stopped and not saved)
+    return Seen(rows, figures(path), held_out(path), finished, stopped and not saved)
 
 
 def figures(path):
@@ -79,8 +87,19 @@ def figures(path):
     found = runs.figures(path)
     for model in ("reference", "policy"):
         numbers = found.get(model, {})
-        if not isinstance(numbers, dict) or any(type(x) not in (int, float) for x in numbers.values()):
+        if not isinstance(numbers, dict) or not all(map(runs.is_number, numbers.values())) or (
+                not runs.is_number(found.get("judge_accuracy", 0))):
             raise UserError(f"{path / 'comparison.json'}: no figures of finetune_ppo.py; run the stage again")
+    return found
+
+
+def held_out(path):
+    """What calibration.json says of held-out texts, {} without one; UserError unless it is numbers."""
+    found = runs.figures(path, "calibration.json")
+    if found.get("pairs", 0) == 0:   # nothing was held out
+        return {}
+    if not all(runs.is_number(x := found.get(key)) and x >= 0 for key in ("pairs", "texts", "accuracy")):
+        raise UserError(f"{path / 'calibration.json'}: no figures of train_reward.py; run the stage again")
     return found
 
 

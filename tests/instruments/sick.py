@@ -90,7 +90,8 @@ FAULTS = [
           edits={SCRIPT: (SCORE, "return torch.randn(len(query), generator=run.generator)")}),
     Fault("score times 10", "score out of scale",
           edits={SCRIPT: (SCORE, "return 10 * reward_model(query, response)")}),
-    Fault("rollouts of 4 responses", "batch too small", "--rollout-size 4 --minibatch-size 4"),
+    Fault("rollouts of 4 responses", "batch too small",
+          "--rollout-size 4 --minibatch-size 4 --iterations 60"),
     Fault("responses of 2 tokens", "cut off", "--response-length 2"),
     Fault("score grows with length, no KL penalty", "nothing ends", "--missing-end-score 0 --kl-coef 0",
           edits={SCRIPT: (SCORE, "return (response != -1).sum(1) / 4 - 2")}),
@@ -108,16 +109,24 @@ FAULTS = [
 ]
 
 
+def edited(root, edits):
+    """{file: its text with the edit}; ValueError unless each place is found exactly once."""
+    texts = {}
+    for file, (old, new) in edits.items():
+        text = (root / file).read_text(encoding="utf-8")
+        if (times := text.count(old)) != 1:
+            raise ValueError(f"{old!r} occurs {times} times in {file}")
+        texts[file] = text.replace(old, new)
+    return texts
+
+
 def copy_of(root, folder, edits):
-    """The project in a new folder, edited; ValueError unless each place is found exactly once."""
+    """The project in a new folder, edited."""
     shutil.copytree(root / "minippo", folder / "minippo", ignore=shutil.ignore_patterns("__pycache__"))
     for path in root.glob("*.py"):
         shutil.copy(path, folder)
-    for file, (old, new) in edits.items():
-        text = (folder / file).read_text(encoding="utf-8")
-        if (times := text.count(old)) != 1:
-            raise ValueError(f"{old!r} occurs {times} times in {file}")
-        (folder / file).write_text(text.replace(old, new), encoding="utf-8")
+    for file, text in edited(folder, edits).items():
+        (folder / file).write_text(text, encoding="utf-8")
     return folder
 
 

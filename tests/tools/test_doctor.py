@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from minippo.run import files
 from minippo.run.commands import COMMANDS
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
@@ -60,11 +61,14 @@ def compared(score=2.0, judged=0.9, distinct=0.6, accuracy=0.75):
             "judge_accuracy": accuracy}
 
 
+def measured(accuracy, pairs=900, texts=900):
+    """calibration.json of a reward model."""
+    return {"accuracy": accuracy, "pairs": pairs, "texts": texts}
+
+
 def names(rows, figures=None, **state):
     return [finding.name for finding, _ in diagnose(Seen(rows, figures or {}, **state))]
 
-
-GROWING = [0.5 * i for i in range(20)]
 
 # name: the record that shows it, and one that just does not
 CASES = {
@@ -91,9 +95,10 @@ CASES = {
     "steps too large": (ppo(k2=[1.3, 0.4, 0.4, 0.4, 0.4] + [0.0] * 15),
                         ppo(k2=[1.0, 0.3, 0.3, 0.3, 0.3] + [0.0] * 15)),
     "nothing moves": (ppo(k2=9e-7, clipped=0.0), ppo(k2=2e-6, clipped=0.0)),
-    # most of the steps are +0.35: 0.35^2 / 2 = 0.061 and 0.455 / 0.061 = 7.4 responses; +0.33: 8.4
-    "batch too small": (ppo(score=[0.1 * i + 0.25 * (i % 2) for i in range(20)]),
-                        ppo(score=[0.1 * i + 0.23 * (i % 2) for i in range(20)])),
+    # a to and fro of x makes |a - 2 b + c| / sqrt(6) = 0.816 x: for 0.52 times sqrt(pi/2) 0.532, for 0.50
+    # 0.512; the limit over 18 of them is 0.354 (1 + 2 / 4.24) = 0.520
+    "batch too small": (ppo(score=[0.1 * i + 0.52 * (i % 2) for i in range(20)]),
+                        ppo(score=[0.1 * i + 0.50 * (i % 2) for i in range(20)])),
     # from 0 to the mean of rows 15 to 19: by 17 * 0.02 = 0.34; then by 0.238
     "objective falls": (ppo(total=[-0.02 * i for i in range(20)], beta=0.0),
                         ppo(total=[-0.014 * i for i in range(20)], beta=0.0)),
@@ -166,10 +171,50 @@ def test_what_is_learned_within_the_first_iterations_is_learned():
     assert names(ppo(score=quick)) == []
 
 
+@pytest.mark.parametrize("accuracy, pairs, texts, found", [
+    (0.549, 20_000, 9000, True), (0.551, 20_000, 9000, False),   # 3 errors are 0.016: a twentieth decides
+    (0.649, 100, 900, True), (0.651, 100, 900, False),           # one is 0.05
+    (0.649, 20_000, 100, True), (0.651, 20_000, 100, False)],    # 20,000 pairs of 100 texts are as few
+    ids=["a twentieth", "more", "3 errors", "more than 3", "few texts", "more than 3 of few texts"])
+def test_held_out_accuracy_decides_as_soon_as_it_is_there(accuracy, pairs, texts, found):
+    by_heart, short = rewards(*[1.0] * 12), rewards(0.5, 0.5)
+    for rows in (by_heart, short, rewards(*[0.5] * 12)):
+        assert names(rows, held_out=measured(accuracy, pairs, texts)) == ["no better than chance"] * found
+    assert names(by_heart) == names(short) == []   # not measured yet
+
+
+@pytest.mark.parametrize("to_and_fro, n, found", [
+    # over n - 2 = 8 the limit is 0.354 (1 + 2 / 2.83) = 0.604; 1.023 x is 0.614, then 0.593
+    (0.60, 10, True), (0.58, 10, False), (0.60, 9, False)], ids=["10 rows", "below the limit", "9 rows"])
+def test_the_fewer_rows_the_more_their_means_have_to_scatter(to_and_fro, n, found):
+    rows = ppo(n, score=[to_and_fro * (i % 2) for i in range(n)], beta=0.0)
+    assert ("batch too small" in names(rows)) == found
+
+
+def test_a_score_that_rises_evenly_and_fast_is_no_small_batch():
+    assert names(ppo(score=[0.8 * i for i in range(20)], start={"score": 0.0})) == []
+
+
 def test_large_steps_of_learning_are_no_small_batch():
     quick = [0.0, 1.0, 2.0, 3.0] + [3.0, 3.02] * 8
     assert names(ppo(score=quick)) == []
     assert names(ppo(score=quick, spread=[1.0] * 6 + [0.0] * 14, beta=0.0)) == []   # and all the same then
+
+
+@pytest.mark.parametrize("key", ["memory/peak_mb", "time/tokens_per_second"])
+def test_what_the_system_does_not_say_is_no_finding(key):
+    assert names([row | {key: None} for row in ppo()]) == []
+    assert names([row | {"ppo/grad_norm": None} for row in ppo()]) == ["not finite"]
+
+
+@pytest.mark.parametrize("rows", [ppo(20), rewards(*[0.8] * 20), losses(6.0, *[2.0] * 19)],
+                         ids=["ppo", "reward", "pretrain"])
+def test_a_column_of_nothing_but_nan_is_told_and_hides_no_other(rows):
+    for key in set(rows[0]) - {"iteration"}:
+        found = [row | {key: None} for row in rows]
+        assert names(found)[0] == "not finite" and names(found[:1])[0] == "not finite"
+    nothing = [{key: x if key == "iteration" else None for key, x in row.items()} for row in rows]
+    assert names(nothing) == ["not finite"]
 
 
 def test_trends_are_not_judged_over_nine_iterations():
@@ -182,13 +227,13 @@ def test_a_ratio_that_still_scatters_says_nothing_while_the_run_goes_on():
 
 def test_what_spoils_the_numbers_is_named_before_what_comes_of_it():
     rows = ppo(spread=0.009, explained=-0.1, kl=[-1.0, -0.9], entropy=[3.0] + [0.1] * 19)
-    assert names(rows) == ["KL not 0 at the start", "negative KL", "constant score", "batch too small",
-                           "entropy collapse", "dead critic"]
+    assert names(rows) == ["KL not 0 at the start", "negative KL", "constant score", "entropy collapse",
+                           "dead critic"]
 
 
 # ---------------- folders
 
-def put(folder, rows, config=None, figures=None):
+def put(folder, rows, config=None, figures=None, calibration=None):
     """A run's folder, finished if it has a config: settings, a dict."""
     folder.mkdir(exist_ok=True)
     text = rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows)
@@ -198,6 +243,8 @@ def put(folder, rows, config=None, figures=None):
         (folder / "config.json").write_text(json.dumps(about), encoding="utf-8")
     if figures is not None:
         (folder / "comparison.json").write_text(json.dumps(figures), encoding="utf-8")
+    if calibration is not None:
+        (folder / "calibration.json").write_text(json.dumps(calibration), encoding="utf-8")
     return str(folder)
 
 
@@ -244,6 +291,29 @@ def test_of_several_runs_one_that_is_sick_decides_the_status(tmp_path, monkeypat
     assert out.startswith("one: 20 iterations, finished: healthy") and "\n\nother: 20 iterations" in out
 
 
+def test_a_bad_folder_gets_its_line_and_the_others_are_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path / "sick", ppo(explained=0.0), {})
+    put(tmp_path / "well", ppo(), {})
+    assert run("none", "sick", "lost", "well") == 2
+    out, err = capsys.readouterr()
+    assert out.startswith("sick: 20 iterations, finished: 1 finding") and "\n\nwell: 20 iterations" in out
+    assert [line.split("/")[0] for line in err.replace(os.sep, "/").splitlines()] == [
+        "error: none", "error: lost"]
+    assert run("sick", "well") == 1 and run("well", "well") == 0
+
+
+def test_a_run_is_told_before_the_next_is_read(tmp_path, monkeypatch, capsys):
+    def broken(folder):
+        if folder == "next":
+            raise KeyboardInterrupt
+        return "told", []
+    monkeypatch.setattr(doctor, "examine", broken)
+    with pytest.raises(KeyboardInterrupt):
+        main(Config(("one", "next")))
+    assert capsys.readouterr().out == "told\n"
+
+
 def test_a_flag_is_followed_by_what_it_was_once_and_a_longer_flag_is_another_one():
     assert with_values("--lr, then --lr; --lr-x", {"lr": 0.1}) == "--lr (it was 0.1), then --lr; --lr-x"
     assert with_values("raise --lr", {}) == "raise --lr"
@@ -254,6 +324,16 @@ def test_a_flag_is_followed_by_what_it_was_once_and_a_longer_flag_is_another_one
 def test_the_comparison_is_read_if_it_is_there(tmp_path):
     folder = put(tmp_path / "run", ppo(), {}, compared(judged=0.4))
     assert [finding.name for finding, _ in examine(folder)[1]] == ["reward hacked"]
+
+
+def test_noise_that_was_learned_by_heart_is_found_by_what_was_measured(tmp_path, capsys):
+    folder = put(tmp_path / "run", rewards(*[1.0] * 12), {}, calibration=measured(0.5125, 20_000, 900))
+    # 0.5 / sqrt(900) = 0.0167
+    assert run(folder) == 1
+    assert "it orders 51.2% ± 1.7% of the pairs rightly of 900 held-out texts; chance: 50%" in (
+        " ".join(capsys.readouterr().out.split()))
+    (tmp_path / "run/calibration.json").write_text('{"pairs": 0, "texts": 1, "accuracy": NaN}')
+    assert run(folder) == 0
 
 
 def test_a_half_written_line_is_left_out(tmp_path):
@@ -285,6 +365,17 @@ def test_a_run_that_broke_off_before_its_first_row_is_told_so(tmp_path, capsys):
     assert "the record is empty" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("rows", [ppo(3), ""], ids=["rows", "empty"])
+def test_where_the_system_does_not_say_who_writes_no_run_broke_off(tmp_path, monkeypatch, rows):
+    folder = put(tmp_path / "run", rows)
+    monkeypatch.setattr(files, "fcntl", None)   # Windows
+    if rows:
+        assert examine(folder)[1] == []
+    else:
+        with pytest.raises(UserError, match="no iteration yet"):
+            examine(folder)
+
+
 @posix
 def test_a_run_that_goes_on_has_not_broken_off_and_is_left_alone(tmp_path):
     folder = put(tmp_path / "run", ppo(3))
@@ -308,6 +399,32 @@ def test_what_is_no_record_is_one_line_and_status_2(tmp_path, capsys, rows, mess
     assert run(put(tmp_path / "run", rows, {})) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and message in captured.err and captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "9" * 5000, "1e999", "NaN", "-1e100", "true"])
+def test_what_nobody_can_reckon_with_is_a_damaged_record(tmp_path, capsys, number):
+    text = "".join(json.dumps(row) + "\n" for row in ppo(12))
+    assert run(put(tmp_path / "run", text.replace("0.95", number, 1), {})) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and "line 1 is no row of numbers; the record is damaged" in captured.err
+
+
+def test_responses_without_a_token_do_not_trip_it():
+    assert names(ppo(length=0.0)) == []
+
+
+@pytest.mark.parametrize("name, content", [
+    ("comparison.json", compared(accuracy=None)), ("comparison.json", compared(accuracy="good")),
+    ("comparison.json", compared(judged=None)), ("comparison.json", compared(score=10 ** 400)),
+    ("calibration.json", measured(None)), ("calibration.json", measured(0.9, pairs="many")),
+    ("calibration.json", measured(0.9, texts=-1)), ("calibration.json", {"pairs": 10})],
+    ids=["null", "text", "a null figure", "huge", "null accuracy", "text", "negative", "missing"])
+def test_figures_that_are_no_numbers_are_one_line_and_status_2(tmp_path, capsys, name, content):
+    folder = put(tmp_path / "run", ppo(), {})
+    (tmp_path / "run" / name).write_text(json.dumps(content), encoding="utf-8")
+    assert run(folder) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and f"{name}: no figures of" in captured.err and captured.err.count("\n") == 1
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path, capsys):

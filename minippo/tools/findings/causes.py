@@ -1,7 +1,6 @@
 """Findings of stage 3: what makes the numbers themselves wrong, then what spoils learning from its start."""
 
-from itertools import pairwise
-from statistics import median
+import math
 
 from minippo.tools.findings.finding import MANY, Finding, error_of_mean, mean
 
@@ -36,8 +35,8 @@ def rewards_that_do_not_add_up(seen):
 def pads_counted(seen):
     """By chance a mean over n different lengths is whole once in n; ten times in a row it is not."""
     lengths = seen.column("tokens/responses_len_mean")
-    if (seen.many and seen.late("tokens/ended") > 0.5 and all(x == int(x) for x in lengths)
-            and mean(lengths) > 3):
+    if (seen.many and seen.late("tokens/ended") > 0.5 and mean(lengths) > 3
+            and all(x == int(x) for x in lengths)):
         return (f"the mean length is a whole number in each of {len(lengths)} iterations, {lengths[-1]:.0f} "
                 f"in the last, although {seen.late('tokens/ended'):.0%} of the responses end by themselves")
 
@@ -66,7 +65,7 @@ def ratio_to_the_reference(seen):
     rows (five or more) are all above it happens once in 32 runs at most. Such a mean has no standard error
     to trust."""
     ratios = seen.column("ppo/policy/ratio", seen.part(0.5, 1))
-    if (floor := floor_of_ratio(seen)) and min(ratios, default=0) > 1:
+    if (floor := floor_of_ratio(seen)) and min(ratios) > 1:
         return (f"ratios average {mean(ratios):.3f} in the second half, above 1 in each iteration, and still "
                 f"scatter (approxkl {floor:.2g}) in the last update, whose steps are next to nothing")
 
@@ -123,15 +122,23 @@ def kl_outweighs_the_score(seen):
 def batch_too_small(seen):
     """The mean of n scores of deviation s scatters by s / sqrt(n): by a third of it and more where n < 8.
 
-    So a step from one mean to the next, squared, over the squares of both deviations, is 1/n on average; its
-    median, which a few large steps of learning do not move, is 0.455/n (of chi^2, one degree of freedom).
+    Learning moves the mean, too. a - 2 b + c of three means in a row loses what it moves evenly, and has the
+    variance (1 + 4 + 1) s^2 / n, 6/n where a - b has 2/n. Over the root of that without n it is normal with
+    deviation 1/sqrt(n), and its size sqrt(2 / (pi n)) on average (its square would make more of one leap).
+    The error of that average over k of them is 1/sqrt(k) of it: sqrt(pi/2 - 1) = 0.76 if none had to do with
+    another; neighbours correlate by -2/3, their sizes by 0.41, which makes 0.76 sqrt(1 + 2 0.41) = 1.02.
+    Eight responses could show two such errors more than they should; what is found has to be above that.
     """
-    pairs = [[(row.get("objective/scores"), row.get("objective/scores_std") or 0) for row in two]
-             for two in pairwise(seen.rows)]
-    steps = [(b - a) ** 2 / (s * s + t * t) for (a, s), (b, t) in pairs if None not in (a, b) and s + t]
-    if len(steps) >= MANY - 1 and (n := 0.455 / max(median(steps), 1e-9)) < 8:
-        return (f"from one rollout to the next the mean score jumps by {(0.91 / n) ** 0.5:.2f} of a single "
-                f"score's deviation: as if a rollout had {n:.0f} responses")
+    bends = []
+    for rows in zip(seen.rows, seen.rows[1:], seen.rows[2:]):
+        a, b, c = (row.get("objective/scores") for row in rows)
+        s, t, u = (row.get("objective/scores_std") for row in rows)
+        if None not in (a, b, c, s, t, u) and (spread := math.hypot(s, 2 * t, u)):
+            bends.append(abs(a - 2 * b + c) / spread)
+    limit = 8 ** -0.5 * (1 + 2 / max(len(bends), 1) ** 0.5)
+    if len(bends) >= MANY - 2 and (scatter := mean(bends) * (math.pi / 2) ** 0.5) > limit:
+        return (f"the mean score of a rollout scatters by {scatter:.2f} of a single score's deviation: as if "
+                f"there were {scatter ** -2:.1f} responses; with 8 it could be {limit:.2f} by chance")
 
 
 CAUSES = [

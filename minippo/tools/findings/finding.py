@@ -7,8 +7,9 @@ of it. Limits are reasoned, and each test says how.
 """
 
 import math
-from dataclasses import dataclass
-from statistics import fmean, stdev
+from dataclasses import dataclass, field
+from statistics import fmean as mean
+from statistics import stdev
 from typing import NamedTuple
 
 MANY = 10   # iterations; a trend over fewer, or a mean over fewer, is mostly noise
@@ -26,12 +27,14 @@ class Seen:
     """A run as its folder shows it: rows of metrics.jsonl, what comparison.json holds, and how it stands."""
     rows: list
     figures: dict
+    held_out: dict = field(default_factory=dict)   # what calibration.json holds
     finished: bool = True
     broken_off: bool = False   # neither finished, nor going on, nor stopped with its state saved
 
     def column(self, key, rows=None):
-        """The finite numbers of a key, a list."""
-        return [row[key] for row in (self.rows if rows is None else rows) if row.get(key) is not None]
+        """The finite numbers of a key, a list; one NaN if there are none."""
+        rows = self.rows if rows is None else rows
+        return [row[key] for row in rows if row.get(key) is not None] or [math.nan]
 
     def part(self, first, last):
         """The rows from one share of the run to another; at least one."""
@@ -58,16 +61,14 @@ class Seen:
         return len(self.rows) >= MANY
 
 
-def mean(numbers):
-    return fmean(numbers) if numbers else math.nan
-
-
 def error_of_mean(numbers):
     return stdev(numbers) / len(numbers) ** 0.5 if len(numbers) > 1 else math.nan
 
 
 def not_finite(seen):
-    bad = [(row["iteration"], key) for row in seen.rows for key, x in row.items() if x is None]
+    """Of the model's numbers: how much memory was taken is none where the system does not say (Windows)."""
+    bad = [(row["iteration"], key) for row in seen.rows for key, x in row.items()
+           if x is None and not key.startswith(("memory/", "time/"))]
     if bad:
         return f"{bad[0][1]} is NaN or infinite in iteration {bad[0][0]}; so are {len(bad)} numbers in all"
 
@@ -78,15 +79,24 @@ def broke_off(seen):
         return f"the record {end}; the run is not finished, nobody writes it, no state was saved at its end"
 
 
-
 # ---------------- stage 2
 
 def no_better_than_chance(seen):
     """Of two texts chance picks the better one every other time. A twentieth more, or 3 standard errors
-    if these are larger, says nothing that PPO could follow: two people agree on nine pairs of ten."""
-    right = seen.column("accuracy/train", seen.part(0.75, 1))
-    if seen.many and mean(right) < 0.5 + max(0.05, 3 * error_of_mean(right)):
-        return f"it orders {mean(right):.1%} of the pairs rightly in the last quarter of the run; chance: 50%"
+    if these are larger, says nothing that PPO could follow: two people agree on nine pairs of ten.
+
+    Noise can be learned by heart, so texts that were not trained on decide once they are measured. Chance's
+    share of n pairs has an error of 0.5 / sqrt(n); pairs of few texts say no more than so many texts.
+    """
+    right, which = seen.column("accuracy/train", seen.part(0.75, 1)), "in the last quarter of the run"
+    share, error = mean(right), error_of_mean(right)
+    if independent := min(seen.held_out.get(key, 0) for key in ("pairs", "texts")):
+        share, error = seen.held_out["accuracy"], 0.5 / independent ** 0.5
+        which = f"of {seen.held_out['texts']:,} held-out texts"
+    elif not seen.many:
+        return None
+    if share < 0.5 + max(0.05, 3 * error):
+        return f"it orders {share:.1%} ± {error:.1%} of the pairs rightly {which}; chance: 50%"
 
 
 # ---------------- stage 1

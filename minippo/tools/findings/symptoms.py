@@ -29,10 +29,10 @@ def nothing_ends(seen):
 def kl_runs_away(seen):
     """A policy that always gives one typical text of the reference has as much KL as that has entropy.
     Above it, what the policy writes is less likely under the reference than what that writes itself."""
-    kl = seen.late("objective/kl") / seen.late("tokens/responses_len_mean")
-    if kl > (limit := seen.start("ppo/policy/entropy")):
-        return (f"KL is {kl:.2f} nats a token in the last quarter of the run, "
-                f"{seen.late('objective/kl'):.1f} a response; a policy that only ever wrote one typical text "
+    length, limit = seen.late("tokens/responses_len_mean"), seen.start("ppo/policy/entropy")
+    if (kl := seen.late("objective/kl")) > limit * length > 0:
+        return (f"KL is {kl / length:.2f} nats a token in the last quarter of the run, "
+                f"{kl:.1f} a response; a policy that only ever wrote one typical text "
                 f"would have {limit:.2f} a token")
 
 
@@ -80,7 +80,7 @@ def never_clipped(seen):
     """approxkl 0.02 is a log-ratio of 0.2: a third of the tokens, if it is normal, is farther than the
     usual clips (0.1 to 0.3) let count, half of those on the side that is clipped."""
     clipped, k2 = seen.column("ppo/policy/clipfrac"), seen.early("ppo/policy/approxkl")
-    if max(clipped, default=1) == 0 and k2 > 0.02:
+    if max(clipped) == 0 and k2 > 0.02:
         return f"no token is ever clipped, though ratios scatter (approxkl {k2:.2g} in the first quarter)"
 
 

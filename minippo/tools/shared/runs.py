@@ -37,10 +37,15 @@ def _row(path, number, line):
         row = json.loads(line)
     except (ValueError, RecursionError):
         row = None
-    if not isinstance(row, dict) or not all(x is None or type(x) in (int, float) for x in row.values()):
+    if not isinstance(row, dict) or not all(x is None or is_number(x) for x in row.values()):
         raise UserError(f"{path}: line {number} is no row of numbers; the record is damaged: begin again "
                         "with --overwrite")
     return row
+
+
+def is_number(x):
+    """Whether x is a number to reckon with: a square overflows from 1e154 on; float32 ends at 3e38."""
+    return type(x) in (int, float) and abs(x) < 1e100
 
 
 def settings(folder):
