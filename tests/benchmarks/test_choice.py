@@ -7,8 +7,10 @@ import torch
 
 from benchmarks import choice
 from minippo.run.checkpoint import load_reward
+from minippo.tokenizer import Tokenizer
 from minippo.tools.labels.answers import Answer
 from minippo.tools.labels.labellers import actors, questions, shorter
+from tests.tools.folders import put
 
 DULL = ["a film", "the plot", "some words", "a story", "no end", "the music", "one more", "so long"]
 POOL = [(f"prompt {i}", [*DULL, "is it a film?"]) for i in range(40)]
@@ -47,7 +49,7 @@ def test_a_pool_is_written_once_and_each_way_and_seed_has_its_row(place, capsys)
     assert capsys.readouterr().out == table and (place / "new/pool.json").read_bytes() == before
 
 
-def test_in_rounds_a_reward_model_of_all_answers_so_far_chooses_and_is_measured(place, monkeypatch):
+def test_in_rounds_a_reward_model_of_all_answers_so_far_chooses_and_is_measured(monkeypatch):
     trained = []
 
     def made(config, given, seed):
@@ -65,16 +67,18 @@ def test_in_rounds_a_reward_model_of_all_answers_so_far_chooses_and_is_measured(
 
 
 def test_a_reward_model_is_made_of_the_preferences_and_scores_responses_after_their_prompt(
-        place, monkeypatch):
-    said = []
+        tmp_path, monkeypatch):
+    put(tmp_path / "one", "reward", Tokenizer.train([], 257))   # each byte is a token
+    said, (model, tokenizer) = [], load_reward(tmp_path / "one")
     monkeypatch.setattr(choice, "command", lambda *words: said.append([str(word) for word in words]))
-    monkeypatch.setattr(choice.checkpoint, "load_reward", lambda folder: load_reward("reward"))
+    monkeypatch.setattr(choice.checkpoint, "load_reward", lambda folder: (model, tokenizer))
     given = [Answer("the sea", "one", "two", "left", 0.5), Answer("the sea", "one", "two", "tie", 0.5)]
-    score = choice.reward_model(choice.Config(model="pretrain", pool="made/pool.json"), given, 3)
-    rows = [json.loads(line) for line in (place / "made/choice/labels.jsonl").read_text().splitlines()]
+    folder = tmp_path / "made/choice"
+    config = choice.Config(model="pretrain", pool=str(tmp_path / "made/pool.json"))
+    score = choice.reward_model(config, given, 3)
+    rows = [json.loads(line) for line in (folder / "labels.jsonl").read_text().splitlines()]
     assert [row["chosen"] + row["rejected"] for row in rows] == ["onetwo"]
-    assert said[0][1:5] == ["--model", "pretrain", "--seed", "3"] and said[0][-1] == "made/choice/reward"
-    model, tokenizer = load_reward("reward")
+    assert said[0][1:5] == ["--model", "pretrain", "--seed", "3"] and said[0][-1] == str(folder / "reward")
     query, end = [[tokenizer.end] + tokenizer.encode("the sea")], tokenizer.end
     alone = model(torch.tensor(query), torch.tensor([tokenizer.encode("one") + [end]]))
     assert score("the sea", ["two two", "one"])[1].item() == pytest.approx(alone.item(), abs=1e-5)
