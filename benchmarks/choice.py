@@ -5,6 +5,8 @@ measured on prompts of another part of the data: how often it orders two respons
 (pairs that the labeller ties are left out), and how often the one it likes best among a prompt's responses
 wins against the others (ties count half), beside the most that was to be had. No policy is trained: the
 responses are written once and kept in --pool, each way chooses among the same.
+With --rounds 50 train_reward.py makes a reward model after every 50 answers: it chooses the next 50 pairs
+(uncertain), and the last one is what is measured (random, uncertain).
 """
 
 import json
@@ -15,15 +17,17 @@ from statistics import fmean
 
 import torch
 
+from benchmarks.taste import REWARD, ROOT, command
 from minippo import data
 from minippo.corpora.read import read
+from minippo.corpora.rows import Row
 from minippo.generation import generate
 from minippo.run import checkpoint
 from minippo.run.exits import launch
 from minippo.run.files import write_atomically
 from minippo.run.flags import option
 from minippo.tools.labels import pairs, taste
-from minippo.tools.labels.answers import Answer
+from minippo.tools.labels.answers import Answer, ids
 from minippo.tools.labels.labellers import MEANT, RULES, said
 from minippo.tools.shared.tables import markdown
 
@@ -41,14 +45,16 @@ class Config:
     count: int = option(200, "answers", low=1)
     held_out: int = option(100, "prompts that the small model is measured on", low=1)
     candidates: int = option(32, "responses to a prompt", low=2)
+    rounds: int = option(0, "answers to each reward model, a divisor of --count; 0: the small model", low=0)
 
 
 def main(config):
     learned, held_out = pool(config)
     rows = []
     for name in config.labellers.split(","):
-        for way in WAYS:
-            found = [measure(RULES[name], MEANT[name], way, learned, held_out, config.count, seed)
+        for way in WAYS[:2] if config.rounds else WAYS:
+            found = [measure(RULES[name], MEANT[name], way, learned, held_out, config.count, seed,
+                             in_rounds(config, seed) if config.rounds else small)
                      for seed in range(config.seed_count)]
             counts, accuracies, wins, most = zip(*found)
             rows.append((name, way, f"{fmean(counts):.0f}", spread(accuracies), spread(wins),
@@ -83,19 +89,53 @@ def pool(config):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def measure(rule, meant, way, learned, held_out, count, seed):
+def small(given):
+    """A score of (prompt, texts): the small model's that has learned from these answers."""
+    model = taste.Taste(given)
+    return lambda prompt, texts: model(texts)
+
+
+def in_rounds(config, seed):
+    """As `small`, by a reward model that is trained after every --rounds answers; until then all are 0."""
+    latest = [lambda prompt, texts: torch.zeros(len(texts))]
+
+    def learn(given):
+        if len(given) % config.rounds == 0 and sum(answer.preference() is not None for answer in given) > 9:
+            latest[0] = reward_model(config, given, seed)   # of fewer no part of the data would be left
+        return latest[0]
+    return learn
+
+
+def reward_model(config, given, seed):
+    """A score of (prompt, texts): that of a reward model which train_reward.py makes of these answers."""
+    both = [(answer.prompt, *answer.preference()) for answer in given if answer.preference()]
+    rows = [{"id": id, "prompt": prompt, "chosen": chosen, "rejected": rejected}
+            for id, (prompt, chosen, rejected) in zip(ids(len(both)), both)]
+    (folder := Path(config.pool).with_name("choice")).mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "labels.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    command(ROOT / "train_reward.py", "--model", config.model, "--seed", seed, "--overwrite", *REWARD.split(),
+            "--data", folder / "labels.jsonl", "--out", folder / "reward")
+    model, tokenizer = checkpoint.load_reward(folder / "reward")
+    def score(prompt, texts):
+        rows = [Row("", text, prompt=prompt) for text in texts]
+        with torch.no_grad():
+            return model(*data.tensors(data.encode(rows, tokenizer, model.lm.config.context)))
+    return score
+
+
+def measure(rule, meant, way, learned, held_out, count, seed, learn=small):
     """How many answers were preferences, the accuracy, the wins of the one liked best, and of the best."""
     given = []
     for place, i in enumerate(torch.randperm(len(learned), generator=pairs.seeded(seed))[:count].tolist()):
         prompt, texts = learned[i]
-        model, generator = taste.Taste(given), pairs.seeded(seed, place)
+        generator = pairs.seeded(seed, place)
         chosen = (torch.randperm(len(texts), generator=generator)[:2].tolist()   # other ones for each seed
-                  if way == "random" else pairs.choose(way, model(texts), generator))
+                  if way == "random" else pairs.choose(way, learn(given)(prompt, texts), generator))
         left, right = (texts[i] for i in chosen)
         given.append(Answer(prompt, left, right, said(rule, left, right), 0.5))
-    model, right, wins, most = taste.Taste(given), [], [], []
-    for _, texts in held_out:
-        scores = model(texts).tolist()
+    score, right, wins, most = learn(given), [], [], []
+    for prompt, texts in held_out:
+        scores = score(prompt, texts).tolist()
         right += [float((a - b) * meant(one, other) > 0) if a != b else 0.5
                   for (one, a), (other, b) in pairwise(zip(texts, scores)) if meant(one, other)]
         shares = [win_share(meant, i, texts) for i in range(len(texts))]

@@ -279,7 +279,6 @@ def test_who_always_says_left_prefers_the_first_sampled_or_the_best_in_half_of_t
         return texts, scores
     monkeypatch.setattr(pairs.Pairs, "responses", noted)
     tell(*["l"] * 12, flags=f"--count 12 {flags}")
-    assert [record["left"] for record in journal()] != picked
     assert sum(record["left"] == text for record, text in zip(journal(), picked)) == 6
 
 
