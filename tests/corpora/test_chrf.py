@@ -18,6 +18,8 @@ from minippo.run.errors import UserError
     ("abc", "xyz", 0.0), ("", "abc", 0.0), ("abc", "", 0.0), ("", "", 0.0),
     # runs of 1, 2 and 3 letters: 2/3, 1/2 and 0 of both sides; nobody has longer ones; (2/3 + 1/2 + 0) / 3
     ("The", "the", 38.88889),
+    # 5/6, 4/5, 3/4, 2/3, 1/2, and 0 of the runs of 6, on both sides
+    ("abcdex", "abcdef", 59.16667),
     # precision 1 and 1; recall 2/4 and 1/3, together 5/12; the text has no longer runs. 5 P R / (4 P + R)
     ("ab", "abcd", 47.16981),
     ("abcd", "ab", 78.125),    # P and R exchanged: 25/12 : (5/3 + 1); recall counts more
@@ -30,6 +32,7 @@ def test_chrf_by_hand(text, truth, expected):
 def test_runs_are_counted_over_all_texts():
     # 1 letter: 3 shared of 3 and of 5; 2 letters: 1 of 1 and of 3; R = (3/5 + 1/3) / 2 = 7/15
     assert chrf(["ab", "x"], ["abcd", "x"]) == pytest.approx(52.23881, abs=1e-4)
+    assert chrf(["ab", "xy"], ["ab", ""]) == 100   # against no text nothing is found
 
 
 class Answer(NamedTuple):
