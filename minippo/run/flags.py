@@ -117,6 +117,26 @@ def within(kind, low, high):
     return convert
 
 
+def checked(config_class, given):
+    """A config of these settings {name: value}, as a file holds them; those not named have their defaults.
+
+    Raises   UserError for a value that its flag would refuse
+    """
+    found = {f.name: given[f.name] for f in fields(config_class) if f.name in given}
+    for f in fields(config_class):
+        value, choices = found.get(f.name, f.default), f.metadata["choices"]
+        try:
+            if type(value) not in ((int, float) if f.type is float else (f.type,)):
+                raise argparse.ArgumentTypeError(f"is no {f.type.__name__}")
+            if choices and value not in choices:
+                raise argparse.ArgumentTypeError(f"is not {' or '.join(choices)}")
+            within(f.type, f.metadata["low"], f.metadata["high"])(value)
+        except (argparse.ArgumentTypeError, OverflowError) as error:
+            reason = str(error).removeprefix(f"{value} ")
+            raise UserError(f"{f.name} {value!r:.60} {reason:.100}") from None
+    return config_class(**found)
+
+
 def numbers(text, kind, low):
     """Numbers with commas between them, sorted, each once; UserError for anything else."""
     try:

@@ -10,7 +10,8 @@ from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.tools import compare
 from minippo.tools.compare import Config, as_table, cell, html, main, won
-from minippo.tools.shared.contest import Contest, Settings, settings_of
+from minippo.tools.shared.contest import Contest
+from minippo.tools.shared.runs import of_stage_3
 
 # ---------------------------------------------------------------- by hand
 
@@ -146,7 +147,8 @@ def test_reference_and_reward_model_are_those_the_first_policy_began_with(place)
     contest = Contest(config_of("ppo"))
     assert (contest.reference, contest.reward) == ("pretrain", "reward")
     assert list(contest.models) == ["ppo", "pretrain"]
-    assert contest.settings == Settings(response_length=4)   # the world's; for all else the defaults
+    assert (contest.settings.response_length, contest.settings.rollout_size) == (4, 4)   # the world's
+    assert (contest.settings.temperature, contest.settings.shortest_prompt) == (0.8, 2)   # the defaults
     assert {model.temperature for model in contest.models.values()} == {0.8}
     assert len(contest.query) == 8
 
@@ -171,8 +173,8 @@ def test_another_temperature_is_noted(place, capsys):
     {"temperature": 0.0}, {"target": "happy"}, {"missing_end_score": None}, {"microbatch_size": -1},
 ])
 def test_settings_that_stage_3_does_not_write_are_refused(damage):
-    with pytest.raises(UserError, match=r"runs/x/config.json: damaged \(no settings of stage 3\)"):
-        settings_of("runs/x", damage)
+    with pytest.raises(UserError, match=r"^runs/x/config.json: no settings of finetune_ppo.py \(.*; run the"):
+        of_stage_3("runs/x", damage)
 
 
 @pytest.mark.parametrize("flags, words", [

@@ -21,8 +21,9 @@ from minippo.run import checkpoint
 from minippo.run.exits import launch
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD, pad_left, pad_right
-from minippo.tools.microscope import Config, chosen, look, looks_of, main, shown, state_of
-from minippo.tools.shared import page
+from minippo.tools.microscope import Config, agreement, chosen, looks_of, main, shown
+from minippo.tools.shared import page, runs
+from minippo.tools.shared.look import look, state_of
 from minippo.transformer import TransformerConfig, build
 from tests.robustness.posix import posix
 
@@ -180,12 +181,14 @@ def saved(tmp_path, tokenizer):
         model, reward, out = (str(tmp_path / name) for name in ("pretrain", "reward", "ppo"))
         config = finetune_ppo.Config(**{
             "data": "toy", "model": model, "reward": reward, "out": out, "response_length": 6, "lr": 3e-3,
-            "device": "cpu", "rollout_size": 16, "minibatch_size": 8, "precision": "fp32"} | flags)
+            "device": "cpu", "rollout_size": 16, "minibatch_size": 8, "precision": "fp32", "seed": 3,
+            "iterations": 2} | flags)
         reward_model = RewardModel(lm(1))
         critic = copy.deepcopy(reward_model) if config.separate_critic else None
         checkpoint.save(model, "pretrain", lm(0), tokenizer, config)
         checkpoint.save(reward, "reward", reward_model, tokenizer, train_reward.Config(model=model))
         checkpoint.save(out, "ppo", ActorCritic(lm(2), critic, config.temperature), tokenizer, config)
+        (tmp_path / "ppo/metrics.jsonl").write_text('{"iteration": 0, "objective/kl_coef": 0.15}\n')
         checkpoint.save(tmp_path / "wide", "pretrain", lm(0, width=10), tokenizer, config)
         return out
     return make
@@ -197,7 +200,7 @@ def saved(tmp_path, tokenizer):
 def test_both_updates_of_a_run_add_up_whatever_it_is_made_of(saved, architecture, flags):
     run = saved(architecture, **flags)
     looks, _, settings = looks_of(Config(device="cpu"), run)
-    reward_model, _ = checkpoint.load_reward(settings["reward"])
+    reward_model, _ = checkpoint.load_reward(settings.reward)
     sign = -1 if flags.get("target") == "negative" else 1
     for name, found in looks.items():
         assert found.added() == pytest.approx({key: found.collected[key] for key in found.added()}, abs=1e-5)
@@ -218,7 +221,7 @@ def test_both_updates_of_a_run_add_up_whatever_it_is_made_of(saved, architecture
 def test_what_is_asked_for_goes_before_the_run_s_own_settings(saved):
     run = saved()
     looks, _, settings = looks_of(Config(policy="start", rollout_size=5, lr=0.5, device="cpu"), run)
-    assert list(looks) == ["start"] and len(looks["start"].rollout) == 5 and settings["lr"] == 0.5
+    assert list(looks) == ["start"] and len(looks["start"].rollout) == 5 and settings.lr == 0.5
 
 
 def test_a_run_that_steered_its_kl_goes_on_with_the_coefficient_it_had_come_to(saved, tmp_path):
@@ -233,10 +236,11 @@ def test_the_page_holds_the_numbers_of_the_chosen_and_the_means_of_all(saved, tm
     run, out = saved(), tmp_path / "page.html"
     main(Config(run=(run,), responses=3, device="cpu", out=str(out)))
     said = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"a first update, as training begins: 16 responses, [\d,]+ tokens; "
+    assert re.fullmatch(r"the run's first update: 16 responses, [\d,]+ tokens; "
                         r"after it [\d.]+% of the tokens are clipped", said[0])
-    assert said[1].startswith("one more update, after training: 16 responses, ")
-    assert said[2:] == [f"written: {out}"]
+    assert said[1].startswith("  Begun as the run's iteration 0, but 21 of 22 numbers are not those of its ")
+    assert said[2].startswith("one more update, after training: 16 responses, ")
+    assert said[3:] == [f"written: {out}"]
     given = parsed(out.read_text(encoding="utf-8")).looks
     looks, *_ = looks_of(Config(device="cpu"), run)
     for name, found in looks.items():
@@ -252,6 +256,43 @@ def test_the_page_holds_the_numbers_of_the_chosen_and_the_means_of_all(saved, tm
         for key, states in rows[0]["numbers"].items():
             expected = found.numbers[key][:, best, :length].tolist()
             assert states == [pytest.approx(state, rel=1e-5, abs=1e-8) for state in expected], key
+
+
+@pytest.mark.parametrize("architecture, flags", [
+    ("decoder", {"separate_critic": True, "whiten_rewards": True}), ("seq2seq", {"target": "negative"})])
+def test_the_page_s_numbers_add_up_to_the_first_row_of_a_real_run_s_metrics(
+        saved, tmp_path, capsys, architecture, flags):
+    run, out = saved(architecture, **flags), tmp_path / "page.html"
+    made = runs.of_stage_3(run, runs.settings(run))
+    made.out, made.overwrite = run, True
+    finetune_ppo.main(made)
+    main(Config(run=(run,), policy="start", responses=16, out=str(out)))
+    x = parsed(out.read_text(encoding="utf-8")).looks["start"]
+    row = json.loads((tmp_path / "ppo/metrics.jsonl").read_text().splitlines()[0])
+    numbers = {key: [y["numbers"][key][0] for y in x["rows"]]
+               for key in ("kl", "rewards", "returns", "values")}
+    tokens = sum(len(y["tokens"]) for y in x["rows"])
+    again = {"objective/scores": sum(y["score"] for y in x["rows"]) / 16,
+             "objective/paid": sum(y["paid"] for y in x["rows"]) / 16,
+             "objective/kl": sum(map(sum, numbers["kl"])) / 16,
+             "objective/rlhf_reward": sum(map(sum, numbers["rewards"])) / 16,
+             "ppo/returns/mean": sum(map(sum, numbers["returns"])) / tokens,
+             "ppo/val/mean": sum(map(sum, numbers["values"])) / tokens,
+             "tokens/responses_len_mean": tokens / 16}
+    assert again == pytest.approx({key: row[key] for key in again}, rel=1e-4, abs=1e-5)
+    assert x["logged"] == pytest.approx({key: row[key] for key in x["logged"]}, rel=1e-4, abs=1e-6)
+    assert len(x["logged"]) == 22 and x["record"] == row and x["logged"]["ppo/policy/approxkl"] > 0
+    said = ("It is the run's own iteration 0: its 22 numbers are, to a thousandth, those of that row of "
+            "metrics.jsonl.")
+    assert x["says"] == said and said in capsys.readouterr().out
+
+
+def test_numbers_that_are_not_the_record_s_are_named():
+    assert agreement({"a": 1.0005, "b": 0.0}, {"a": 1.0, "b": 0.0}).startswith(
+        "It is the run's own iteration 0: its 2")
+    for row, there in ({"a": 1.0021, "b": 0}, "1.0021"), ({"a": None, "b": 0}, "None"), ({"b": 0}, "None"):
+        assert (f"but 1 of 2 numbers are not those of its row of metrics.jsonl: a is 1, there {there}. "
+                in agreement({"a": 1.0, "b": 0.0}, row))
 
 
 # ---------------------------------------------------------------- the page
@@ -364,15 +405,36 @@ def test_a_model_of_another_shape_is_not_the_run_s(saved, tmp_path, capsys):
     assert "wide: not the model that" in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name, value", [("kl_coef", None), ("lr", "fast"), ("target", 3), ("epochs", 1.5)])
-def test_settings_of_another_version_are_named(saved, tmp_path, capsys, name, value):
+@pytest.mark.parametrize("name, value, reason", [
+    ("kl_coef", None, "kl_coef None is no float"), ("lr", "fast", "lr 'fast' is no float"),
+    ("epochs", 1.5, "epochs 1.5 is no int"), ("target", "up", "target 'up' is not positive or negative"),
+    ("rollout_size", 0, "rollout_size 0 is not at least 2"), ("rollout_size", -3, "-3 is not at least 2"),
+    ("minibatch_size", 0, "is not at least 1"), ("lr", -1, "lr -1 is not at least 0"),
+    ("shortest_prompt", 9, "--shortest-prompt 9 is longer than --longest-prompt 8"),
+    ("epochs", 0, "epochs 0 is not at least 1"),
+    ("precision", "x", "precision 'x' is not auto or bf16 or fp32"),
+    ("separate_critic", 1, "separate_critic 1 is no bool"), ("epochs", True, "epochs True is no int"),
+    ("lr", float("nan"), "lr nan is not at least 0"), ("lr", 10**400, "int too large")])
+def test_settings_that_no_flag_gives_are_named(saved, tmp_path, capsys, name, value, reason):
     saved()
     path = tmp_path / "ppo/config.json"
     about = json.loads(path.read_text())
     about["settings"][name] = value
     path.write_text(json.dumps(about))
     refused(tmp_path, tmp_path / "ppo")
-    assert f"its config.json has no setting {name} as finetune_ppo.py writes it" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {tmp_path / 'ppo'}/config.json: no settings of finetune_ppo.py (")
+    assert reason in said and said.count("\n") == 1
+
+
+def test_a_setting_that_is_missing_is_named(saved, tmp_path, capsys):
+    saved()
+    path = tmp_path / "ppo/config.json"
+    about = json.loads(path.read_text())
+    del about["settings"]["separate_critic"]
+    path.write_text(json.dumps(about))
+    refused(tmp_path, tmp_path / "ppo")
+    assert "/config.json: no setting separate_critic; of another version" in capsys.readouterr().err
 
 
 def test_one_run_at_a_time(tmp_path, capsys):
@@ -383,3 +445,9 @@ def test_one_run_at_a_time(tmp_path, capsys):
 def test_an_update_that_meets_nan_leaves_with_status_3_and_no_page(saved, tmp_path, capsys):
     refused(tmp_path, saved(), "--lr", "1e9", status=3)
     assert "is not finite" in capsys.readouterr().err
+
+
+def test_a_last_step_to_nan_leaves_with_status_3_and_no_page(saved, tmp_path, capsys):
+    refused(tmp_path, saved(epochs=1, minibatch_size=16), "--lr", "1e9", status=3)   # no step after it
+    said = capsys.readouterr().err
+    assert re.search(r"error: after the update: mean \w+ is not finite; train again with a lower --lr$", said)

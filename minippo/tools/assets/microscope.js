@@ -176,15 +176,22 @@ function table(caption, header, rows) {
 }
 
 function logged() {
-  const { collected, added, learned, size } = look();
-  const rollout = Object.entries(collected).map(([key, x]) => [key, fixed(x, 4), key in added ? fixed(added[key], 4) : ""]);
-  const update = Object.keys(learned[0]).map((key) => [key, ...learned.map((x) => fixed(x[key], 4))]);
+  const { collected, added, learned, size, record, logged: whole } = look();
+  const own = (key) => (record ? [Number.isFinite(record[key]) ? fixed(record[key], 4) : "none"] : []);
+  const rollout = Object.entries(collected).map(([key, x]) => [key, fixed(x, 4), key in added ? fixed(added[key], 4) : "", ...own(key)]);
+  const update = Object.keys(learned[0]).map((key) => [key, ...learned.map((x) => fixed(x[key], 4)), key in whole ? fixed(whole[key], 4) : "", ...own(key)]);
+  const last = record ? ["metrics.jsonl"] : [];
   return make("section", { class: "logged" }, make("h2", {}, "What this update logged"),
     table(`The rollout of ${size} responses: as logged, and added up again from the numbers of all their tokens`,
-          ["ppo.collect", "logged", "from the tokens"], rollout),
+          ["ppo.collect", "logged", "from the tokens", ...last], rollout),
     table("The update: means over the minibatches of an epoch, each seen just before its own step",
-          ["ppo.update", ...learned.map((x, i) => `epoch ${i + 1}`)], update));
+          ["ppo.update", ...learned.map((x, i) => `epoch ${i + 1}`), "all", ...last], update));
 }
+
+// What the update after training has of the first one, and what no run has.
+const again = () => "The first update's prompts, answered by the finished policy. Adam and the learning rate, " +
+  `${look().lr}, begin anew, so that the two updates differ in the policy alone; the run itself, its rate falling ` +
+  `to 0, took its last steps at 1/${look().iterations} of what it began with.`;
 
 // ---------------------------------------------------------------- what changes
 
@@ -193,7 +200,7 @@ function build() {
   rows.append(make("p", { class: "quiet", id: "rule" },
     `${look().rows.length} of ${look().size} responses, at evenly spaced ranks of the score. ` +
     "Arrow keys go from token to token. ␣ a space, ✕ clipped, • changes in the update."), ...look().rows.map(response));
-  scope.replaceChildren(controls(), slider(),
+  scope.replaceChildren(controls(), make("p", { class: "quiet" }, look().says || again()), slider(),
     make("div", { class: "both" }, rows, make("aside", { id: "panel", "aria-label": "The token's numbers" })), logged());
 }
 

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -13,19 +12,8 @@ from minippo.policy import ActorCritic
 from minippo.run import checkpoint, rows, scoring
 from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError
-from minippo.tools.shared.comparison import SIGNS, judge_of
-
-
-@dataclass
-class Settings:
-    """Flags of the first model of stage 3 that hold for all; without one, the defaults of stage 3."""
-    temperature: float = 0.8
-    response_length: int = 24
-    shortest_prompt: int = 2
-    longest_prompt: int = 8
-    target: str = "positive"
-    missing_end_score: float = -1.0
-    microbatch_size: int = 0
+from minippo.tools.shared import runs
+from minippo.tools.shared.comparison import judge_of
 
 
 class Contest:
@@ -35,6 +23,7 @@ class Contest:
                 prompts (how many), and the flags of a DeviceConfig
     reference   the name of the reference in `models`, {name: ActorCritic}
     reward      the reward model's folder, "" with --score; reward_model: what scores
+    settings    a Stage3 of the first model of stage 3, which holds for all; without one its defaults
     judge       a Judge; None if the data has no ratings
     query       (P, Q)
     Raises      UserError for a folder that holds no model of stage 1 or 3, or one of another tokenizer
@@ -47,7 +36,7 @@ class Contest:
             raise UserError("a folder is named twice; name each model once")
         first = next((name for name, stage in stages.items() if stage == "ppo"), None)
         given = checkpoint.read_config(first)["settings"] if first else {}
-        self.settings = settings_of(first, given)
+        self.settings = runs.of_stage_3(first, given)
         pretrained = next((name for name, stage in stages.items() if stage == "pretrain"), None)
         reference = config.reference or pretrained or origin(first, given, "model", "--reference")
         same = [name for name in stages if os.path.realpath(name) == os.path.realpath(reference)]
@@ -103,18 +92,6 @@ def stage_of(folder):
         raise UserError(f"{folder}: holds a reward model, which writes nothing; name folders of stage 1 or 3 "
                         "(and this one with --reward)")
     return stage
-
-
-def settings_of(folder, given):
-    """Settings from a folder's config.json, a dict; UserError if stage 3 writes no such values."""
-    found = Settings(**{f.name: given.get(f.name, f.default) for f in fields(Settings)})
-    kinds = {float: (int, float)}
-    if (not all(isinstance(getattr(found, f.name), kinds.get(f.type, f.type)) for f in fields(Settings))
-            or found.target not in SIGNS or not 1 <= found.shortest_prompt <= found.longest_prompt
-            or not 0.01 <= found.temperature <= 1e9
-            or found.response_length < 1 or found.microbatch_size < 0):
-        raise UserError(f"{folder}/config.json: damaged (no settings of stage 3); run the stage again")
-    return found
 
 
 def reward_of(folder, given):
