@@ -70,7 +70,6 @@ def see(folder):
     path = Path(folder)
     finished = (path / "config.json").exists()
     record = path / "metrics.jsonl"
-    # Where the system does not say who writes a file, no run is known to have stopped
     stopped = files.fcntl and record.is_file() and not finished and not files.being_written(record)
     if stopped and not record.stat().st_size:   # NaN before the first row
         return Seen([], {}, finished=False, broken_off=True)
