@@ -70,8 +70,7 @@ def see(folder):
     path = Path(folder)
     finished = (path / "config.json").exists()
     record = path / "metrics.jsonl"
-    free = files.fcntl is not None and record.is_file() and not files.being_written(record)
-    stopped = free and not finished   # where the system does not say who writes a file, none is free
+    stopped = files.fcntl and record.is_file() and not finished and not files.being_written(record)
     if stopped and not record.stat().st_size:   # NaN before the first row
         return Seen([], {}, finished=False, broken_off=True)
     rows = runs.record(folder)
@@ -79,7 +78,7 @@ def see(folder):
     rows = runs.record(folder, key, *others, script=script)
     state = path / "state.pt"   # a run that is asked to stop saves it after its last row
     saved = state.exists() and state.stat().st_mtime >= record.stat().st_mtime
-    return Seen(rows, figures(path), held_out(path), finished, stopped and not saved)
+    return Seen(rows, figures(path), held_out(path), finished, bool(stopped) and not saved)
 
 
 def figures(path):

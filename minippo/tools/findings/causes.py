@@ -127,7 +127,7 @@ def batch_too_small(seen):
     deviation 1/sqrt(n), and its size sqrt(2 / (pi n)) on average (its square would make more of one leap).
     The error of that average over k of them is 1/sqrt(k) of it: sqrt(pi/2 - 1) = 0.76 if none had to do with
     another; neighbours correlate by -2/3, their sizes by 0.41, which makes 0.76 sqrt(1 + 2 0.41) = 1.02.
-    Eight responses could show two such errors more than they should; what is found has to be above that.
+    Eight responses could show two such errors more by chance.
     """
     bends = []
     for rows in zip(seen.rows, seen.rows[1:], seen.rows[2:]):
