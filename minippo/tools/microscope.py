@@ -12,7 +12,7 @@ import torch
 from minippo import data, ppo
 from minippo.corpora.read import read
 from minippo.policy import ActorCritic
-from minippo.run import checkpoint, rows, scoring
+from minippo.run import checkpoint, rows, scoring, stage_3
 from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError, printable
 from minippo.run.flags import option, words
@@ -94,7 +94,7 @@ def looks_of(config, run):
 def settings_of(config, run):
     """The run's Stage3, with what was asked for instead; UserError if it or a model is missing."""
     given = runs.settings(run)
-    found = runs.of_stage_3(run, given)
+    found = stage_3.of_stage_3(run, given)
     if missing := sorted({f.name for f in fields(found)} - given.keys() - {"score"}):   # once there was none
         raise UserError(f"{run}/config.json: no setting {missing[0]}; of another version, or damaged: run "
                         "the stage again")

@@ -13,6 +13,7 @@ from minippo.run.commands import COMMANDS, main, tool
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.run.flags import DATA, MODEL, RUN, DeviceConfig, StageConfig, numbers, option, parse, words
+from minippo.run.stage_3 import Stage3
 from minippo.training import NonFiniteError
 
 STAGES = [pretrain, train_reward, finetune_ppo]
@@ -284,3 +285,11 @@ def test_lists_of_numbers():
     for wrong in ("", "a", "1,,b", "-1", "nan", "inf"):
         with pytest.raises(UserError, match="give numbers from 0 on"):
             numbers(wrong, float, 0)
+
+
+def test_what_others_know_of_stage_3_s_flags_is_what_it_has():
+    own = {f.name: f for f in fields(finetune_ppo.Config)}
+    for f in fields(Stage3):
+        assert (f.type, f.default) == (own[f.name].type, own[f.name].default), f.name
+        for limit in ("low", "high", "choices"):
+            assert f.metadata[limit] == own[f.name].metadata[limit], f.name

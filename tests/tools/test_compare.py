@@ -8,10 +8,10 @@ import pytest
 from minippo.run.commands import COMMANDS
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
+from minippo.run.stage_3 import of_stage_3
 from minippo.tools import compare
 from minippo.tools.compare import Config, as_table, cell, html, main, won
 from minippo.tools.shared.contest import Contest
-from minippo.tools.shared.runs import of_stage_3
 
 # ---------------------------------------------------------------- by hand
 

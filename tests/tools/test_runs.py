@@ -1,13 +1,10 @@
 """Reading a run's folder: its record, also while it is written, its flags and its comparison."""
 
 import json
-from dataclasses import fields
 
 import pytest
 
-import finetune_ppo
 from minippo.run.errors import UserError
-from minippo.tools.shared import runs
 from minippo.tools.shared.runs import figures, record, settings
 
 
@@ -81,11 +78,3 @@ def test_figures_that_are_none_are_named(tmp_path, text, message):
     put(tmp_path, "comparison.json", text)
     with pytest.raises(UserError, match=f"comparison.json: {message}.*; run the stage again"):
         figures(tmp_path)
-
-
-def test_what_tools_know_of_stage_3_s_flags_is_what_it_has():
-    own = {f.name: f for f in fields(finetune_ppo.Config)}
-    for f in fields(runs.Stage3):
-        assert (f.type, f.default) == (own[f.name].type, own[f.name].default), f.name
-        for limit in ("low", "high", "choices"):
-            assert f.metadata[limit] == own[f.name].metadata[limit], f.name

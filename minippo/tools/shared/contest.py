@@ -9,10 +9,9 @@ import torch
 from minippo import data
 from minippo.corpora.read import read
 from minippo.policy import ActorCritic
-from minippo.run import checkpoint, rows, scoring
+from minippo.run import checkpoint, rows, scoring, stage_3
 from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError
-from minippo.tools.shared import runs
 from minippo.tools.shared.comparison import judge_of
 
 
@@ -36,7 +35,7 @@ class Contest:
             raise UserError("a folder is named twice; name each model once")
         first = next((name for name, stage in stages.items() if stage == "ppo"), None)
         given = checkpoint.read_config(first)["settings"] if first else {}
-        self.settings = runs.of_stage_3(first, given)
+        self.settings = stage_3.of_stage_3(first, given)
         pretrained = next((name for name, stage in stages.items() if stage == "pretrain"), None)
         reference = config.reference or pretrained or origin(first, given, "model", "--reference")
         same = [name for name in stages if os.path.realpath(name) == os.path.realpath(reference)]

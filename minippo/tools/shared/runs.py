@@ -1,14 +1,11 @@
 """Reading a run's folder: its record, also while it is being written, and what stands beside it."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
-from minippo.ppo import PPOConfig
-from minippo.run import checkpoint, sizes
+from minippo.run import checkpoint
 from minippo.run.errors import UserError
 from minippo.run.files import read_regular
-from minippo.run.flags import DeviceConfig, checked, option
 from minippo.run.sizes import LARGEST_RECORD
 
 
@@ -54,36 +51,6 @@ def is_number(x):
 def settings(folder):
     """The flags that a finished run was made with, a dict; {} for one that is not finished."""
     return _config(folder).get("settings", {})
-
-
-@dataclass
-class Stage3(PPOConfig, DeviceConfig):
-    """What a tool needs of the flags of finetune_ppo.py; a test holds names, defaults and ranges equal."""
-    data: str = option("movies", "")
-    model: str = option("runs/pretrain", "")
-    reward: str = option("runs/reward", "")
-    score: str = option("", "")
-    separate_critic: bool = option(False, "")
-    temperature: float = option(0.8, "", low=0.01)
-    shortest_prompt: int = option(2, "", low=1)
-    longest_prompt: int = option(8, "", low=1)
-    target: str = option("positive", "", choices=("positive", "negative"))
-    iterations: int = option(60, "", low=1)
-    rollout_size: int = option(256, "", low=2)
-    lr: float = option(1e-4, "", low=0)
-    kl_target: float = option(0.0, "", low=0)
-    kl_horizon: float = option(1e4, "", low=1)
-
-
-def of_stage_3(folder, given):
-    """Settings {name: value} as a Stage3; UserError naming the folder for what no flags can have given."""
-    try:
-        found = checked(Stage3, given)
-        sizes.check_rollout(found)
-    except UserError as error:
-        raise UserError(f"{folder}/config.json: no settings of finetune_ppo.py ({error}): damaged, or of "
-                        "another version; run the stage again") from None
-    return found
 
 
 def defaults(folder):
