@@ -77,6 +77,17 @@ def internet(monkeypatch):
     return internet
 
 
+@pytest.fixture
+def offline(monkeypatch):
+    """No network: what is not in the cache is missing."""
+    from minippo.corpora import fetch
+
+    def download(package, folder):
+        raise package.missing("no network")
+
+    monkeypatch.setattr(fetch, "_download", download)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The small world of finished stages, made once a module; not to be changed."""

@@ -93,16 +93,13 @@ def test_the_pairs_do_not_depend_on_anything_but_the_file(chats):
     assert chats(MANY) == chats(MANY)
 
 
-def test_without_a_network_the_chats_are_an_error_in_one_line(tmp_path, monkeypatch):
-    def download(package, folder):
-        raise package.missing("no network")
-    monkeypatch.setattr("minippo.corpora.fetch._download", download)
+def test_without_a_network_the_chats_are_an_error_in_one_line(tmp_path, offline):
     with pytest.raises(UserError, match=r"cannot get the chats \(no network\): try again with a network"):
         read("chat", tmp_path)
 
 
 @pytest.mark.slow
-def test_the_real_chats_are_61422_pairs_that_share_no_chat_between_parts():
+def test_the_real_chats_are_61422_pairs_that_share_no_chat_between_parts(offline):
     try:
         rows = read("chat")
     except UserError as error:

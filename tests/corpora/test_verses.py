@@ -68,8 +68,21 @@ def test_the_program_in_the_package_is_not_run(translations, tmp_path):
     assert not (tmp_path / "trace").exists()
 
 
+@pytest.mark.parametrize("cached, missing", [("", "the old verses"), ("OLD", "the modern verses")])
+def test_without_a_network_the_translation_that_is_missing_is_named(tmp_path, offline, cached, missing,
+                                                                    monkeypatch):
+    if cached:
+        content = wheel(**{verses.FILES[verses.OLD]: program({1: "Lo!"})})
+        old = like(verses.OLD, content)
+        monkeypatch.setattr(verses, "FILES", {old: verses.FILES[verses.OLD], verses.NEW: "a.py"})
+        monkeypatch.setattr(verses, "OLD", old)
+        (tmp_path / old.file).write_bytes(content)
+    with pytest.raises(UserError, match=rf"cannot get {missing} \(no network\): try again with a network"):
+        read("verses", tmp_path)
+
+
 @pytest.mark.slow
-def test_the_real_verses_are_30682_with_different_old_sides():
+def test_the_real_verses_are_30682_with_different_old_sides(offline):
     try:
         rows = read("verses")
     except UserError as error:

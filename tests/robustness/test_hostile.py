@@ -96,10 +96,7 @@ READ = [   # every file that a command reads, and a command that reads it
 
 
 @pytest.mark.parametrize("path, stage, flags", READ, ids=[f"{c[0]}_{c[1]}" for c in READ])
-def test_code_hidden_in_a_file_is_not_run(place, monkeypatch, capsys, path, stage, flags):
-    def no_network(package, folder):
-        raise package.missing("no network")
-    monkeypatch.setattr(fetch, "_download", no_network)
+def test_code_hidden_in_a_file_is_not_run(place, offline, capsys, path, stage, flags):
     trace = place / "trace"
     (place / path).parent.mkdir(parents=True, exist_ok=True)
     (place / "reviews/neg").mkdir(parents=True, exist_ok=True)
