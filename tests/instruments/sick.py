@@ -72,7 +72,7 @@ FAULTS = [
                           "policy.train(); learned = update(policy, optimizer, memory, ppo_config, "
                           "run.generator); policy.eval()")}),
     Fault("dropout everywhere", "KL not 0 at the start",
-          edits={SCRIPT: ("return policy.eval(), frozen", "return policy.train(), frozen")}),
+          edits={SCRIPT: (".eval()   # no dropout", ".train()   # no dropout")}),
     Fault("reference at another temperature", "KL not 0 at the start",
           edits={POLICY: ("frozen(ActorCritic(self.lm, temperature=self.temperature))",
                           "frozen(ActorCritic(self.lm))")}),
