@@ -74,7 +74,7 @@ def test_the_stages_end_with_the_same_numbers_on_every_device(
     world.world(here)
     write(here / "ppo")
     written = capsys.readouterr().out
-    for module in ("run.stage", "tools.writing"):
+    for module in ("run.stage", "tools.shared.writing"):
         monkeypatch.setattr(f"minippo.{module}.pick_device", lambda name: DEVICE)
     with Everywhere():
         world.world(there)
