@@ -101,7 +101,7 @@ FAULTS = [
           edits={PPO: ("loss = loss - config.entropy_coef", "loss = loss + config.entropy_coef")}),
     Fault("clip 1e-3, 8 epochs", "clipped everywhere", "--clip 1e-3 --epochs 8"),
     Fault("clip off", "never clipped", "--clip 1e9"),
-    Fault("reward model of random votes", "reward hacked", "--reward {random}"),
+    Fault("reward model of random votes", "reward hacked", "--reward {random} --lr 3e-4 --iterations 40"),
     Fault("random votes", "no better than chance", stage="reward", edits={"minippo/corpora/toy.py": (
         "round(toy_rating(text) + rng.gauss(0, 1))", "round(3 * rng.gauss(0, 1))")}),
     Fault("pretraining at a rate of 1", "loss jumps", "--lr 1", stage="pretrain"),
