@@ -55,6 +55,7 @@ def sharded(index, load):
 
 
 def load_safetensors(path):
+    """Tensors by name; UserError without the package, or for what is no such file."""
     try:
         import safetensors.torch
     except ImportError:
@@ -64,6 +65,7 @@ def load_safetensors(path):
 
 
 def load_pickled(path):
+    """Tensors by name of what torch.save wrote, at any age; runs no code of it. UserError for anything else."""
     def load(file):
         if zipfile.is_zipfile(file):   # else as torch wrote before 1.6, as many of 2019 are
             check_archive(file)

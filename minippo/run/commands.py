@@ -1,4 +1,4 @@
-"""minippo COMMAND: tools to look at models with, and experiments; each is a module of that folder."""
+"""minippo COMMAND: each is a module of the folder of minippo/ that FOLDERS names."""
 
 import importlib
 import sys

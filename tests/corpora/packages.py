@@ -6,6 +6,11 @@ import tarfile
 import zipfile
 from dataclasses import replace
 
+import pytest
+
+from minippo.corpora.read import read
+from minippo.run.errors import UserError
+
 
 def tar(**members):
     stream = io.BytesIO()
@@ -28,3 +33,11 @@ def wheel(**members):
 def like(package, content):
     """The same package, but with this content."""
     return replace(package, sha256=hashlib.sha256(content).hexdigest())
+
+
+def real(name):
+    """The rows of a real corpus; the test is skipped where it can be neither found nor fetched."""
+    try:
+        return read(name)
+    except UserError as error:
+        pytest.skip(str(error))

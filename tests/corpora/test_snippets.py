@@ -6,7 +6,7 @@ from minippo.corpora import snippets
 from minippo.corpora.read import read
 from minippo.corpora.rows import Row
 from minippo.run.errors import UserError
-from tests.corpora.packages import like, tar
+from tests.corpora.packages import like, real, tar
 
 TEXTS = "1\t0.5\tA gem\t indeed.\r\n2\t-1.0\tToo long    caf\u00e9s".encode()
 VOTES = b"2\t-1.0\t0.8\t[0, -2]\r\n1\t0.5\t0.5\t[1, 0]"  # another order: joined by id
@@ -56,10 +56,7 @@ REAL = [("movies", 10605, 5242, 5326, {""}, range(15, 30)),
 
 @pytest.mark.parametrize("name, count, positive, negative, groups, votes", REAL, ids=[c[0] for c in REAL])
 def test_the_real_snippets_are_those_of_the_paper(name, count, positive, negative, groups, votes):
-    try:
-        rows = read(name)
-    except UserError as error:
-        pytest.skip(str(error))
+    rows = real(name)
     assert len(rows) == len({row.id for row in rows}) == count
     assert sum(row.rating > 0 for row in rows) == positive
     assert sum(row.rating < 0 for row in rows) == negative
@@ -69,9 +66,6 @@ def test_the_real_snippets_are_those_of_the_paper(name, count, positive, negativ
 
 
 def test_a_real_snippet_is_as_the_file_has_it():
-    try:
-        row = read("movies")[2]
-    except UserError as error:
-        pytest.skip(str(error))
+    row = real("movies")[2]
     assert row == Row("movies-3", "effective but too tepid biopic", row.votes)
     assert row.rating == pytest.approx(-0.6)  # the file's own mean
