@@ -65,7 +65,7 @@ def load_safetensors(path):
 
 
 def load_pickled(path):
-    """Tensors by name of what torch.save wrote, at any age; runs no code of it. UserError for anything else."""
+    """Tensors by name of what torch.save wrote, runs no code of it. UserError for any other file."""
     def load(file):
         if zipfile.is_zipfile(file):   # else as torch wrote before 1.6, as many of 2019 are
             check_archive(file)
