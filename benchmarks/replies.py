@@ -1,0 +1,161 @@
+"""Does a dialogue agent answer what was said? A judge that knows words alone, beside the reward model.
+
+The judge matches words of the turn with words of the reply. Fit on the pairs that the reward model learns
+from, it is the baseline of the reward model's accuracy; fit on the part "judge", which no model has seen, it
+says how often the policy's reply suits the turn better than the reference's (ties half). --judge names a
+reward model that was trained on the same part: a second judge. --judge-data FILE writes these pairs, for
+train_reward.py --data. Then the first --dialogues held-out turns with every model's reply, as they came.
+"""
+
+import json
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from benchmarks.translation import AT_ONCE, answers, mean_words
+from minippo import data
+from minippo.corpora.read import read
+from minippo.corpora.rows import Row
+from minippo.run import checkpoint
+from minippo.run.devices import pick_device, place
+from minippo.run.errors import UserError
+from minippo.run.exits import launch
+from minippo.run.files import write_atomically
+from minippo.run.flags import DeviceConfig, option, words
+from minippo.tools.compare import cell, won
+from minippo.tools.shared.comparison import distinct
+from minippo.tools.shared.tables import markdown
+from minippo.tools.shared.words import words as words_of
+
+WIDTH, RATE, PASSES, BATCH = 256, 3e-3, 3, 512   # of the matcher: chosen on the part "judge", fit on "reward"
+
+
+@dataclass
+class Config(DeviceConfig):
+    GROUP = "who replies to what"
+    models: tuple = words(("runs/chat", "runs/chat-ppo"), "folders of models: the reference first")
+    data: str = option("chat", "pairs of replies, with prompts")
+    judge: str = option("", "folder of a reward model trained on the part \"judge\"")
+    judge_data: str = option("", "only write that part to this file, for train_reward.py --data")
+    count: int = option(512, "held-out turns that each model replies to", low=2)
+    length: int = option(30, "tokens of a reply, at most", low=1)
+    temperature: float = option(0.8, "of the replies", low=0.01)
+    dialogues: int = option(3, "turns whose replies are shown", low=0)
+
+
+def main(config):
+    parts = data.split(read(config.data))
+    if config.judge_data:
+        write_atomically(config.judge_data, as_jsonl(parts["judge"]).encode())
+        return
+    if not all(row.prompt and row.rejected for row in parts["reward"] + parts["judge"]):
+        raise UserError(f"{config.data}: a judge of replies needs rows with prompt, chosen and rejected")
+    held_out, rows = parts["prompts"] + parts["test"], parts["test"][:config.count]
+    baseline, judge = (Matcher(parts[name], config.seed) for name in ("reward", "judge"))
+    print(f"words of turn and reply, matched: right on {accuracy(baseline, held_out):.1%} of {len(held_out)} "
+          f"held-out pairs; as a judge, fit on fewer and other pairs, on {accuracy(judge, held_out):.1%}\n")
+    judges = {"words": judge} | ({"second judge": Learned(config)} if config.judge else {})
+    replies = {name: answers(config, name, rows, 0) for name in config.models}
+    print(markdown(*table(judges, rows, replies)))
+    for i, row in enumerate(rows[:config.dialogues]):
+        print(f"\n{row.prompt.strip()}", *(f"  {name}: {texts[i]}" for name, (texts, _) in replies.items()),
+              sep="\n")
+
+
+def as_jsonl(rows):
+    """Pairs as train_reward.py --data reads them."""
+    return "".join(json.dumps({"prompt": row.prompt, "chosen": row.text, "rejected": row.rejected}) + "\n"
+                   for row in rows)
+
+
+def accuracy(judge, rows):
+    """How often the real reply gets more than the one to something else."""
+    turns, real, other = ([getattr(row, side) for row in rows] for side in ("prompt", "text", "rejected"))
+    return (judge(turns, real) > judge(turns, other)).float().mean().item()
+
+
+def table(judges, rows, replies):
+    """Header and rows: of each model how often a judge prefers it to the reference, and to the real reply."""
+    turns, real = [row.prompt for row in rows], [row.text for row in rows]
+    reference = next(iter(replies.values()))[0]
+    header, found = ["model"], {name: [name] for name in replies}
+    for who, judge in judges.items():
+        for other, texts in (("the reference's", reference), ("the real reply", real)):
+            header.append(f"{who}: above {other}")
+            for name, (mine, _) in replies.items():
+                share = won(*(judge(turns, side).tolist() for side in (mine, texts)))
+                found[name].append(cell(share, None))
+    for name, (mine, ended) in replies.items():
+        found[name] += [f"{distinct(mine, 2):.2f}", f"{mean_words(mine):.1f}", f"{ended:.0%}"]
+    return (*header, "distinct-2", "words", "ended"), list(found.values())
+
+
+class Learned:
+    """A reward model as a judge: called as a Matcher is."""
+
+    def __init__(self, config):
+        model, self.tokenizer = checkpoint.load_reward(config.judge)
+        self.device = pick_device(config.device)
+        self.model = place(model, self.device, config.precision)
+
+    @torch.no_grad()
+    def __call__(self, turns, replies):
+        rows = [Row("", reply, prompt=turn) for turn, reply in zip(turns, replies)]
+        examples = data.encode(rows, self.tokenizer, self.model.lm.config.context)
+        return torch.cat([self.model(*data.tensors(examples[i:i + AT_ONCE], device=self.device)).cpu()
+                          for i in range(0, len(examples), AT_ONCE)])
+
+
+class Matcher(nn.Module):
+    """How well a reply suits a turn: their words' vectors, weighted and summed, multiplied.
+
+    rows   pairs to learn from: the real reply is to be found among all replies of a batch
+    """
+
+    def __init__(self, rows, seed=0):
+        super().__init__()
+        vocabulary = dict.fromkeys(word for row in rows for text in (row.prompt, row.text)
+                                   for word in single(text))
+        self.ids = {word: i for i, word in enumerate(vocabulary)}
+        generator = torch.Generator().manual_seed(seed)
+        begin = torch.randn(len(self.ids) + 1, WIDTH, generator=generator) / WIDTH ** 0.5
+        # both begin alike: at first the score is how many words turn and reply share
+        self.turn, self.reply = (nn.EmbeddingBag.from_pretrained(begin.clone(), freeze=False)
+                                 for _ in range(2))
+        self.scale = nn.Parameter(torch.tensor(5.0))
+        self.fit(rows, generator)
+
+    def fit(self, rows, generator):
+        optimizer = torch.optim.Adam(self.parameters(), RATE)
+        for _ in range(PASSES):
+            for part in torch.randperm(len(rows), generator=generator).split(BATCH):
+                turns, replies = ([getattr(rows[i], side) for i in part] for side in ("prompt", "text"))
+                scores = self.scale * self.vectors(self.turn, turns) @ self.vectors(self.reply, replies).T
+                loss = F.cross_entropy(scores, torch.arange(len(part)))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+    def vectors(self, bag, texts):
+        """(N, WIDTH) of length 1."""
+        rows = [[self.ids.get(word, len(self.ids)) for word in single(text)] or [len(self.ids)]
+                for text in texts]
+        starts = torch.tensor([0, *map(len, rows)]).cumsum(0)[:-1]
+        return F.normalize(bag(torch.tensor(list(chain(*rows))), starts), dim=1)
+
+    @torch.no_grad()
+    def forward(self, turns, replies):
+        """Scores (N,) of replies to turns, two lists of N texts."""
+        return (self.vectors(self.turn, turns) * self.vectors(self.reply, replies)).sum(1)
+
+
+def single(text):
+    """The words of a text, without the pairs of neighbours."""
+    return [word for word in words_of(text) if " " not in word]
+
+
+if __name__ == "__main__":
+    launch(main, Config, __doc__.splitlines()[0])

@@ -1,0 +1,98 @@
+"""A dialogue agent's replies: the judge that matches words, the second judge, and how they are counted."""
+
+import json
+import random
+
+import pytest
+import torch
+
+from benchmarks import replies
+from minippo.corpora.read import read
+from minippo.corpora.rows import Row
+from minippo.run.checkpoint import load_reward
+from minippo.run.errors import UserError
+from minippo.tokenizer import Tokenizer
+from tests.tools.folders import put
+
+THINGS = ["cats", "rain", "tea", "trains", "books", "snow"]
+ANSWERS = ["i have two pets", "take an umbrella", "i like it hot", "they are late", "i read a lot",
+           "it is cold"]
+
+
+def pairs(count, seed=0):
+    """Turns that name a thing, with an answer that never names it, and one to another thing."""
+    generator = random.Random(seed)
+    for i in range(count):
+        a, b = generator.sample(range(len(THINGS)), 2)
+        yield Row(str(i), f"{ANSWERS[a]} {i % 7}", prompt=f"{i % 5} about {THINGS[a]}\n",
+                  rejected=f"{ANSWERS[b]} {i % 7}")
+
+
+def test_the_matcher_learns_which_words_answer_which():
+    judge = replies.Matcher(list(pairs(3000)))
+    assert replies.accuracy(judge, list(pairs(200, seed=1))) == 1
+    # turned round, the other reply is never above
+    turned = [Row("", row.rejected, prompt=row.prompt, rejected=row.text) for row in pairs(50, seed=1)]
+    assert replies.accuracy(judge, turned) == 0
+
+
+def test_an_untrained_matcher_counts_shared_words_and_survives_unknown_ones(monkeypatch):
+    monkeypatch.setattr(replies, "PASSES", 0)
+    judge = replies.Matcher([Row("1", "so long", prompt="the film\n", rejected="no")])
+    same, half, none, unknown = judge(["so long"] * 4, ["so long", "so", "", "entirely new"]).tolist()
+    # unit vectors of two words: the same text 1; one word of two 1 / sqrt(2), as random vectors are all but
+    # at right angles to each other
+    assert same == pytest.approx(1) and half == pytest.approx(0.5 ** 0.5, abs=0.1)
+    assert none == unknown and abs(none) < 0.2
+
+
+def test_a_model_is_compared_with_the_first_one_and_with_the_real_replies():
+    rows = [Row(str(i), "r" * 3, prompt="t\n", rejected="x") for i in range(4)]
+    written = {"before": (["a", "bb", "cc", "dddd"], 1.0), "after": (["aa", "bb", "c", "ddddd"], 0.5)}
+    judges = {"words": lambda turns, texts: torch.tensor([float(len(text)) for text in texts])}
+    header, found = replies.table(judges, rows, written)
+    assert header == ("model", "words: above the reference's", "words: above the real reply", "distinct-2",
+                      "words", "ended")
+    # after against before: won, tied, lost, won; against "rrr": lost, lost, lost, won
+    assert [row[1].split()[0] for row in found] == ["50%", "62%"]
+    assert [row[2].split()[0] for row in found] == ["25%", "25%"]
+    assert [row[3:] for row in found] == [["0.00", "1.0", "100%"], ["0.00", "1.0", "50%"]]
+
+
+def test_a_reward_model_as_a_judge_scores_the_whole_reply_after_its_turn(tmp_path, monkeypatch):
+    monkeypatch.setattr(replies, "AT_ONCE", 2)
+    rows = list(pairs(3))
+    tokenizer = Tokenizer.train([row.prompt + row.text for row in pairs(200)], 300)
+    put(tmp_path / "judge", "reward", tokenizer)
+    judge = replies.Learned(replies.Config(judge=str(tmp_path / "judge"), precision="fp32"))
+    found = judge([row.prompt for row in rows], [row.text for row in rows])
+    model = load_reward(tmp_path / "judge")[0]
+    for row, score in zip(rows, found):
+        query = torch.tensor([[tokenizer.end, *tokenizer.encode(row.prompt)]])
+        response = torch.tensor([[*tokenizer.encode(row.text), tokenizer.end]])
+        assert score.item() == pytest.approx(model(query, response).item(), abs=1e-4)
+
+
+def test_the_judge_s_pairs_are_written_as_train_reward_reads_them(tmp_path):
+    rows = list(pairs(40))
+    (tmp_path / "judge.jsonl").write_text(replies.as_jsonl(rows))
+    assert {row.texts for row in read(tmp_path / "judge.jsonl")} == {row.texts for row in rows}
+
+
+def test_replies_before_and_after_stand_below_their_turns(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pairs.jsonl").write_text(replies.as_jsonl(pairs(400)))
+    monkeypatch.setattr(replies, "answers", lambda config, name, rows, top_k: (
+        [f"{name} to {row.prompt.strip()}" for row in rows], 1.0))
+    replies.main(replies.Config(models=("one", "two"), data="pairs.jsonl", count=9, dialogues=2))
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("words of turn and reply, matched: right on ")
+    assert [line.split(" | ")[0] for line in printed[4:6]] == ["| one", "| two"]
+    turn = printed[-3]
+    assert printed[-2:] == [f"  one: one to {turn}", f"  two: two to {turn}"]
+
+
+def test_data_without_pairs_is_refused(tmp_path):
+    (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"text": f"a text {i}"}) for i in range(300)))
+    with pytest.raises(UserError, match="needs rows with prompt, chosen and rejected"):
+        replies.main(replies.Config(data=str(tmp_path / "texts.jsonl")))

@@ -1,0 +1,86 @@
+"""chrF and BLEU of models on held-out rows: what is answered, what is counted, what is refused."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import translation
+from minippo import data
+from minippo.corpora.read import read
+from minippo.run.errors import UserError
+from minippo.run.exits import launch
+from minippo.tokenizer import Tokenizer
+from tests.tools.folders import put
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [{"prompt": f"old {i} word\n", "text": f"new {i} word"} for i in range(400)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    tokenizer = Tokenizer.train([line["prompt"] + line["text"] for line in lines], 300)
+    for name in ("one", "three"):
+        put(tmp_path / name, "pretrain", tokenizer)
+    return translation.Config(models=("one", "three"), data="pairs.jsonl", length=6, precision="fp32")
+
+
+def held_out():
+    return data.split(read("pairs.jsonl"))["test"]
+
+
+def test_greedy_answers_do_not_depend_on_the_seed_and_sampled_ones_do(config):
+    rows = held_out()
+    greedy, sampled = (translation.answers(config, "one", rows, top_k)[0] for top_k in (1, 0))
+    config.seed = 1
+    assert translation.answers(config, "one", rows, 1)[0] == greedy
+    assert translation.answers(config, "one", rows, 0)[0] != sampled
+
+
+def test_every_row_is_answered_in_order_and_the_share_that_ends_is_counted(config, monkeypatch):
+    monkeypatch.setattr(translation, "AT_ONCE", 2)   # the last part is a rest
+    rows = (held_out() * 5)[:5]
+
+    def generate(lm, query, *others, **how):   # an end in the first row of each part
+        response = query[:, -3:].clone()
+        response[0, -1] = lm.end
+        return response
+
+    monkeypatch.setattr(translation, "generate", generate)
+    texts, ended = translation.answers(config, "one", rows, 1)
+    assert len(texts) == 5 and ended == 3 / 5
+    assert all(text.strip().split()[-1] in row.prompt for text, row in zip(texts, rows))
+
+
+def test_the_true_text_itself_has_100_of_both(config, monkeypatch, capsys):
+    pytest.importorskip("sacrebleu")
+    monkeypatch.setattr(translation, "answers", lambda config, name, rows, top_k: (
+        [row.text if name == "one" else "nothing of it" for row in rows], 0.5))
+    config.data, config.count = "long.jsonl", 3
+    lines = [{"prompt": f"{i}\n", "text": f"a text of five words {i}"} for i in range(300)]
+    Path("long.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    translation.main(config)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "| model |  | chrF | BLEU | words | ended |"
+    assert printed[2] == "| one | greedy | 100.00 | 100.00 | 6.0 | 50% |"
+    assert float(printed[4].split(" | ")[3]) < 20
+    assert printed[-1] == "3 rows; the true texts have 6.0 words"
+
+
+def test_without_sacrebleu_or_without_prompts_a_line_says_what_to_do(config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sacrebleu", torch)   # anything that can be imported
+    Path("texts.txt").write_text("\n".join(f"line {i}" for i in range(300)))
+    config.data = "texts.txt"
+    with pytest.raises(UserError, match="no held-out row has a prompt of its own"):
+        translation.main(config)
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    with pytest.raises(UserError, match="pip install sacrebleu"):
+        translation.main(config)
+
+
+def test_its_flags_are_met_like_everyone_s(config, capsys):
+    with pytest.raises(SystemExit) as left:
+        launch(translation.main, translation.Config, "", ["--models", "nowhere", "--data", "pairs.jsonl"])
+    assert left.value.code == 2 and capsys.readouterr().err.count("\n") == 1
