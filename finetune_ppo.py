@@ -49,7 +49,7 @@ def main(config):
     with Run(config, SHOWN) as run:
         lm, critic, reward_model, tokenizer = scoring.load(config, run)
         policy = run.place(ActorCritic(lm, critic, config.temperature)).eval()   # no dropout: ratio 1
-        reference = policy.reference()
+        reference = run.place(policy.reference())
         prompts, fresh = rows.prompts(run.rows, tokenizer, lm.config.context - config.response_length,
                                       config.shortest_prompt, config.longest_prompt)
         optimizer = torch.optim.Adam(policy.parameters(), config.lr, eps=1e-5, fused=True)

@@ -50,9 +50,8 @@ def main(config):
         tokenizer = Tokenizer.train(texts, config.vocab_size)
         parts = rows.fitting(run.rows, tokenizer, reward=context, judge=context, prompts=room, test=room)
         training, held_out = parts["reward"] + parts["judge"], parts["prompts"] + parts["test"]
-        shape = config.width, config.heads, config.layers, context, config.dropout
-        lm = run.place(build(TransformerConfig(tokenizer.vocab_size, tokenizer.end,
-                                               config.architecture, *shape)))
+        shape = config.architecture, config.width, config.heads, config.layers, context, config.dropout
+        lm = run.place(build(TransformerConfig(tokenizer.vocab_size, tokenizer.end, *shape)))
         examples = encode(training, tokenizer, context)
         plan = batches(examples, config.batch_size, config.passes, run.generator)
         prompts = Prompts(held_out, tokenizer, 1, config.longest_prompt, room)

@@ -30,6 +30,7 @@ class Config(PairedConfig):
 
 def main(config):
     version = models.need("transformers")
+    models.check(config)
     shape = models.config(config.shape)
     theirs = models.gpt2(shape, config.seed)
     ours = models.decoder(theirs, shape)
@@ -52,8 +53,7 @@ def main(config):
     ours.bf16 = config.bf16
     result = compare(sample, sample_theirs, config)
     tokens = batch * config.response
-    say("generation", peer=f"transformers {version}", shape=config.shape, batch=batch,
-        precision="bf16" if config.bf16 else "fp32", **result,
+    say("generation", config, peer=f"transformers {version}", batch=batch, **result,
         tokens_per_second={name: short(tokens / result[f"{name}_seconds"]["median"])
                            for name in ("ours", "theirs")},
         agreement=same, peak_gflops=short(peak()))

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
+
 from benchmarks import models
 from benchmarks.ours import Ours
 from benchmarks.paired import PairedConfig, gates, rounds, say, short, spread
@@ -29,7 +31,7 @@ class Config(PairedConfig):
     GROUP = "what is timed"
     what: str = option("all", "what grows", choices=("all", *QUANTITIES))
     shape: str = option("s", "the model around which it grows", choices=("s", "tiny"))
-    batch: int = option(64, "responses, around which the batch grows", low=16)
+    batch: int = option(64, "responses, around which the batch grows", low=64)
     response: int = option(48, "tokens of a response, around which its length grows", low=8)
     lr: float = option(1e-5, "learning rate", low=0)
 
@@ -39,7 +41,7 @@ def main(config):
     for what in QUANTITIES if config.what == "all" else (config.what,):
         found[what], away = growth(what, config)
         thrown += away
-    say("growth", **found, **gates(config, thrown))
+    say("growth", config, **found, **gates(config, thrown))
 
 
 def growth(what, config):
@@ -71,6 +73,7 @@ def sized(what, factor, config):
         size = int(shape.vocab_size * factor)
         shape = replace(shape, vocab_size=size)
     shape = replace(shape, context=QUERY + response)
+    torch.manual_seed(config.seed)
     policy = ActorCritic(build(shape)).eval()
     query = models.queries(batch, QUERY, shape.vocab_size, config.seed)
     lengths = models.response_lengths("fixed", batch, response)

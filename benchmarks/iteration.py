@@ -18,7 +18,7 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from benchmarks import models
-from benchmarks.ours import Ours
+from benchmarks.ours import Ours, in_bf16
 from benchmarks.paired import PairedConfig, agree, compare, peak, say, short
 from minippo.policy import ActorCritic
 from minippo.reward import RewardModel
@@ -47,20 +47,20 @@ class Config(PairedConfig):
     minibatches: int = option(4, "optimizer steps per pass", low=1)
     lr: float = option(1e-5, "learning rate", low=0)
     bf16: bool = option(False, "our matrix products in bfloat16; theirs stay in float32")
-    compile: bool = option(False, "our blocks compiled, as --compile of the stages does; theirs are not")
+    compile: bool = option(False, "the blocks of our policy compiled; theirs are not")
 
 
 def main(config):
     models.need("trl", models.RELEASES[config.peer])
+    models.check(config)
     same = agreement(config)
     ours, theirs = build(config)(checked=False)
-    ours.policy.lm.bf16 = config.bf16
+    in_bf16(config.bf16, ours.policy, ours.reference)
     if config.compile:
         compile_blocks(ours.policy.lm)
     result = compare(ours.iteration, theirs.iteration, config)
     check_lengths(ours, theirs)
-    say("iteration", peer=config.peer, lengths=config.lengths, precision="bf16" if config.bf16 else "fp32",
-        compiled=config.compile, **result, tokens=int(ours.lengths.sum()), agreement=same,
+    say("iteration", config, **result, tokens=int(ours.lengths.sum()), agreement=same,
         peak_gflops=short(peak()))
 
 

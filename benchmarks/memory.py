@@ -2,30 +2,33 @@
 
 Each side runs in processes of its own, in turn, --pairs times, with the same settings and lengths. Reported
 are the peak of the whole process, and how far it rose above that of an iteration of a tiny model, when all
-imports were done: imports are most of the whole. In MiB. First the check of benchmarks/iteration.py, that
+imports were done: imports are most of the whole. In MB. First the check of benchmarks/iteration.py, that
 both compute the same, is made.
 """
 
 import json
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
+import torch
+
+from benchmarks import iteration, models
 from benchmarks.paired import ENOUGH, say, short, spread
+from minippo.run.devices import keep_freed_memory, peak_memory
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.run.flags import option
 from minippo.tokens import PAD
 
-PEERS = ("trl-0.11.4", "trl-1.12.0")
+CPU = torch.device("cpu")
 
 
 @dataclass
 class Config:
     GROUP = "what is measured"
-    peer: str = option(PEERS[0], "TRL's release; each needs an environment of its own", choices=PEERS)
+    peer: str = option("trl-0.11.4", "TRL's release; each needs an environment of its own",
+                      choices=tuple(models.RELEASES))
     lengths: str = option("fixed", "lengths of the responses: all the longest, or 8 to that",
                           choices=("fixed", "varied"))
     shape: str = option("s", "the model", choices=("s", "tiny"))
@@ -36,12 +39,11 @@ class Config:
 
 
 def main(config):
-    from benchmarks import iteration, models
     models.need("trl", models.RELEASES[config.peer])
     if config.side:
-        print(json.dumps(one_side(config, iteration)))
+        print(json.dumps(one_side(config)))
         return
-    same = iteration.agreement(settings_of(config, iteration))
+    same = iteration.agreement(settings_of(config))
     found = {"ours": [], "theirs": []}
     for _ in range(config.pairs):
         for side, seen in found.items():
@@ -52,35 +54,25 @@ def main(config):
                for side, seen in found.items() for name in ("peak", "above_imports")}
     shares = {f"share_of_{name}": spread([a[name] / b[name] for a, b in zip(*found.values())])
               for name in ("peak", "above_imports")}
-    say("memory", peer=config.peer, lengths=config.lengths, unit="MiB", **figures, **shares,
+    say("memory", config, unit="MB", **figures, **shares,
         pairs=config.pairs, tokens=found["ours"][0]["tokens"], agreement=same)
 
 
-def peak_mib():
-    """The most memory that this process has used so far."""
-    status = Path("/proc/self/status")
-    if status.exists():   # Linux; what getrusage tells there begins at the peak of the parent
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text()).group(1)) / 2**10
-    if sys.platform == "darwin":
-        import resource
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    raise UserError("this system does not tell a process's peak memory; measure on Linux or macOS")
-
-
-def settings_of(config, iteration, **changes):
+def settings_of(config, **changes):
     """The settings of benchmarks/iteration.py."""
     same = {name: getattr(config, name) for name in ("peer", "lengths", "shape", "seed")}
     return iteration.Config(**same | changes)
 
 
-def one_side(config, iteration):
+def one_side(config):
     """Peak memory, how far above the imports, and the tokens sampled, a dict. One iteration."""
+    keep_freed_memory()   # as every run of ours does
     make = iteration.ours_alone if config.side == "ours" else iteration.theirs_alone
-    make(settings_of(config, iteration, shape="tiny"))().iteration()   # imports all that is imported late
-    before = peak_mib()
-    side = make(settings_of(config, iteration))()
+    make(settings_of(config, shape="tiny"))().iteration()   # imports all that is imported late
+    before = peak_memory(CPU)
+    side = make(settings_of(config))()
     side.iteration()
-    after = peak_mib()
+    after = peak_memory(CPU)
     tokens = int((side.response != PAD).sum())
     return {"peak": short(after), "above_imports": short(after - before), "tokens": tokens}
 

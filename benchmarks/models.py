@@ -38,6 +38,16 @@ def need(package, version=None):
     return found
 
 
+def check(config):
+    """UserError unless queries and responses fit the model's context, and minibatches divide the batch."""
+    room = SHAPES[config.shape][-1]
+    if config.query + config.response > room:
+        raise UserError(f"--query {config.query} and --response {config.response} do not fit together into "
+                        f"the context of {room}: lower one of them")
+    if config.batch % (minibatches := getattr(config, "minibatches", 1)):
+        raise UserError(f"--minibatches {minibatches} is no divisor of --batch {config.batch}")
+
+
 def config(shape, **changes):
     """A TransformerConfig of one of SHAPES."""
     names = ("vocab_size", "width", "heads", "layers", "context")

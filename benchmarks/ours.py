@@ -7,9 +7,18 @@ import torch
 from benchmarks.models import ends_after, even_share
 from minippo.memory import PPOMemory
 from minippo.ppo import PPOConfig, collect, update
+from minippo.transformer import LanguageModel
 
 EPS = 1e-5      # of Adam, on both sides
 KL_COEF = 0.2   # TRL's default
+
+
+def in_bf16(on, *models):
+    """Let the matrix products of all language models in these models be bfloat16."""
+    for model in models:
+        for module in model.modules():
+            if isinstance(module, LanguageModel):
+                module.bf16 = on
 
 
 class Ours:

@@ -172,7 +172,8 @@ def agree(checks, tolerance):
     return {name: short(x) for name, x in found.items()}
 
 
-def say(benchmark, **found):
-    """One line of JSON: what was measured, and on what."""
-    about = {"benchmark": benchmark, "torch": torch.__version__, "threads": torch.get_num_threads()}
+def say(benchmark, config, **found):
+    """One line of JSON: what was measured, with which settings, and on what."""
+    about = {"benchmark": benchmark, "torch": torch.__version__, "threads": torch.get_num_threads(),
+             "settings": vars(config)}
     print(json.dumps(about | found))

@@ -19,6 +19,7 @@ import time
 from dataclasses import dataclass
 
 from benchmarks import iteration, models
+from benchmarks.ours import in_bf16
 from benchmarks.paired import gates, peak, rounds, say, short, spread
 from minippo.run.exits import launch
 from minippo.run.flags import option
@@ -39,8 +40,9 @@ def forward_flops(shape, query, lengths):
 
 
 def main(config):
+    models.check(config)
     side = iteration.ours_alone(config)()
-    side.policy.lm.bf16 = config.bf16
+    in_bf16(config.bf16, side.policy, side.reference)
     shape = models.config(config.shape)
     one = forward_flops(shape, config.query, side.lengths)
     flops = {"sample": one, "collect": 2 * one, "update": 3 * config.epochs * one}
@@ -51,7 +53,7 @@ def main(config):
                     "share": spread([flops[name] / each[name] / rate / 1e9
                                      for each, rate in zip(seconds, peaks)])}
              for name in PHASES}
-    say("peak", precision="bf16" if config.bf16 else "fp32", lengths=config.lengths, share=spread(whole),
+    say("peak", config, share=spread(whole),
         gflop=short(sum(flops.values()) / 1e9), phases=table, peak_gflops=spread(peaks),
         **gates(config, thrown))
 

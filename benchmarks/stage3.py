@@ -21,6 +21,7 @@ import torch
 
 import finetune_ppo
 from benchmarks import models
+from benchmarks.ours import in_bf16
 from benchmarks.paired import CROWDED, agree, look, say, short, spread, timed
 from benchmarks.stage3_sides import Ours, Theirs, rows_of
 from minippo import data
@@ -66,11 +67,10 @@ def main(config):
     theirs = Theirs(lm, reward_model, stage)   # before ours: it copies the weights
     sides = {"ours": Ours(lm, reward_model, stage), "theirs": theirs}
     same = agree(checks(sides, prompts.sample(32, torch.Generator().manual_seed(stage.seed))), TOLERANCE)
-    lm.bf16 = config.bf16
+    in_bf16(config.bf16, sides["ours"].policy, sides["ours"].reference)
     records, looks = race(sides, prompts, config)
     judge = judged(sides, fresh, reward_model, parts, tokenizer, stage)
-    say("stage3", peer="trl 0.11.4", precision="bf16" if config.bf16 else "fp32",
-        iterations=config.iterations, **summary(records), final=judge, agreement=same,
+    say("stage3", config, peer="trl 0.11.4", **summary(records), final=judge, agreement=same,
         matmul_gflops=spread([rate for rate, _ in looks]), looks=len(looks),
         crowded=sum(crowd > CROWDED for _, crowd in looks))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.paired import timed
 from minippo.corpora.read import read
 from minippo.data import Comparisons, Prompts, batches, encode, random_cut, split, tensors
 from minippo.memory import PPOMemory
@@ -43,12 +44,12 @@ def shares(work):
     """How `work()` spends its time: {kind: share}, seconds. It runs once before, to warm up."""
     work()
     with profile(activities=[ProfilerActivity.CPU]) as seen:
-        work()
-    spent = dict.fromkeys([*KINDS, "all else, Python included"], 0.0)
+        total = timed(work)
+    spent = dict.fromkeys(KINDS, 0.0)
     for event in seen.key_averages():
-        kind = next((kind for kind, names in KINDS.items() if event.key.startswith(names)), [*spent][-1])
-        spent[kind] += event.self_cpu_time_total / 1e6
-    total = sum(spent.values())
+        if kind := next((kind for kind, names in KINDS.items() if event.key.startswith(names)), None):
+            spent[kind] += event.self_cpu_time_total / 1e6
+    spent["all else, Python included"] = total - sum(spent.values())
     return {kind: seconds / total for kind, seconds in spent.items()}, total
 
 

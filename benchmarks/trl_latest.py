@@ -124,7 +124,7 @@ def trainer(policy, reference, critic, query, response_length, epochs, minibatch
         gamma=1.0, vf_coef=0.1, cliprange=0.2, cliprange_value=0.2, missing_eos_penalty=None,
         gradient_checkpointing=False)
     parameters = [*policy.parameters(), *critic.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr, eps=EPS)
+    optimizer = torch.optim.Adam(parameters, lr, eps=EPS, fused=True)   # its Trainer's own default is fused
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 1.0)
     return PPOTrainer(config, tokenizer, policy, reference, EvenShare(),
                       Dataset.from_dict({"input_ids": query.tolist()}), critic,

@@ -37,10 +37,8 @@ class ActorCritic(nn.Module):
         packed = Packed(response != PAD)   # most of the time goes into the (N, V) log-probabilities
         states = packed.pack(self.lm.states(query, response)[:, :-1])
         logprobs = log_softmax(self.lm.logits(states), self.temperature)   # (N, V)
-        if self.critic is None:
-            values = self.value_head(states).squeeze(-1)
-        else:
-            values = packed.pack(self.critic.prefix_scores(query, response)[:, :-1])
+        values = (self.value_head(states).squeeze(-1) if self.critic is None
+                  else packed.pack(self.critic.prefix_scores(query, response)[:, :-1]))
         chosen = at_tokens(logprobs, packed.pack(response))
         return tuple(packed.unpack(x) for x in (chosen, values, entropy_of(logprobs)))
 

@@ -37,16 +37,20 @@ class Packed:
     """
 
     def __init__(self, mask):
-        count = int(mask.sum())
-        order = mask.flatten().byte().argsort(descending=True, stable=True)
-        self.shape, self.real, self.places = mask.shape, order[:count], order[:count + -count % 32]
+        self.shape, self.count = mask.shape, int(mask.sum())
+        self.full = self.count == mask.numel()   # no pads: nothing has to be moved
+        if not self.full:
+            order = mask.flatten().byte().argsort(descending=True, stable=True)
+            self.real, self.places = order[:self.count], order[:self.count + -self.count % 32]
 
     def pack(self, x):
         """(B, T, ...) -> (N, ...)"""
-        return x.flatten(0, 1).index_select(0, self.places)
+        return x.flatten(0, 1) if self.full else x.flatten(0, 1).index_select(0, self.places)
 
     def unpack(self, x):
         """(N, ...) -> (B, T, ...), 0 at PAD"""
+        if self.full:
+            return x.unflatten(0, self.shape)
         full = x.new_zeros(self.shape.numel(), *x.shape[1:])
         return full.index_copy(0, self.real, x[:len(self.real)]).unflatten(0, self.shape)
 

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LambdaLR
 
 from minippo.tokens import PAD, Packed
@@ -17,7 +18,7 @@ def cross_entropy(lm, states, response):
     with lm.autocast():   # entered once: one bfloat16 copy of the head for all parts
         nats = sum(F.cross_entropy(lm.logits(x).float(), y, ignore_index=PAD, reduction="sum")
                    for x, y in zip(states.split(256), tokens.split(256)))
-    return nats / len(packed.real)
+    return nats / packed.count
 
 
 def linear_decay(optimizer, steps, warmup=0.0):
@@ -54,14 +55,12 @@ def clip_gradients(model, max_norm, where="", **numbers):
     Raises   NonFiniteError naming the first of the numbers, then of the gradients, that is not finite
     """
     check_finite(where, **numbers)
-    gradients = {f"gradient of {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
-    norm = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
-    if not norm.isfinite():
-        check_finite(where, **gradients)
-        raise NonFiniteError(f"{where}norm of all gradients is not finite")
-    if max_norm:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
-    return norm.item()
+    try:
+        return clip_grad_norm_(model.parameters(), max_norm or torch.inf, error_if_nonfinite=True).item()
+    except RuntimeError:
+        check_finite(where, **{f"gradient of {name}": p.grad for name, p in model.named_parameters()
+                               if p.grad is not None})
+        raise NonFiniteError(f"{where}norm of all gradients is not finite") from None
 
 
 class NonFiniteError(ArithmeticError):

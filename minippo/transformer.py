@@ -44,7 +44,7 @@ def build(config):
 
 
 class LanguageModel(nn.Module):
-    """What both architectures share: everything but what the response follows and attends to."""
+    """What both architectures share: everything but `context`, what the response follows and attends to."""
 
     def __init__(self, config):
         super().__init__()
@@ -58,10 +58,6 @@ class LanguageModel(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def context(self, query):
-        """Of a query (B, Q): what the response follows (B, P), and what it attends to besides, or None."""
-        raise NotImplementedError
-
     def decode(self, tokens, encoded=None, cache=None):
         """Hidden states of the tokens, each of which has seen the tokens before it, and `encoded`.
 
@@ -69,17 +65,20 @@ class LanguageModel(nn.Module):
         Returns  (B, T, D)
         Raises   ValueError if more tokens stand in a row than there are positions
         """
-        length = tokens.shape[1]
+        packed, length = Packed(tokens != PAD), tokens.shape[1]
         real = tokens != PAD if cache is None else cache.real_so_far(tokens)   # (B, S)
         self.check_length(real)
         mask = causal_mask(real, length)
-        packed, again = Packed(tokens != PAD), self.recompute and torch.is_grad_enabled()
         with self.autocast():
             x = self.embed(packed.pack(tokens), packed.pack(real.cumsum(1)[:, -length:]))
             for i, block in enumerate(self.blocks):
-                inputs = x, packed, mask, cache and cache.layers[i], encoded and encoded[i]
-                x = checkpoint(block, *inputs, use_reentrant=False) if again else block(*inputs)
+                x = self.through(block, x, packed, mask, cache and cache.layers[i], encoded and encoded[i])
             return packed.unpack(self.norm(x))
+
+    def through(self, block, *inputs):
+        """A block's output; with `recompute` nothing inside it is kept for backward."""
+        again = self.recompute and torch.is_grad_enabled()
+        return checkpoint(block, *inputs, use_reentrant=False) if again else block(*inputs)
 
     def check_length(self, real):
         """ValueError if a row of the mask (B, S) has more tokens than there are positions."""
@@ -142,13 +141,12 @@ class Seq2Seq(LanguageModel):
         """(B, Q) -> end tokens (B, 1); per layer what it attends to: keys, values (B, H, Q, D/H), mask."""
         real = query != PAD                                                      # (B, Q)
         self.check_length(real)
-        visible = real[:, None, None, :]
+        packed, visible = Packed(real), real[:, None, None, :]
         mask = visible | torch.eye(query.shape[1], dtype=torch.bool, device=query.device)
-        packed = Packed(real)
         with self.autocast():
             x = self.embed(packed.pack(query), packed.pack(real.cumsum(1)))
             for block in self.encoder:
-                x = block(x, packed, mask)
+                x = self.through(block, x, packed, mask)
             x = self.encoder_norm(x)
             encoded = [(*block.cross.keys_values(x, packed), visible) for block in self.blocks]
         return query.new_full((len(query), 1), self.end), encoded

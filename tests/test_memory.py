@@ -91,6 +91,12 @@ def test_without_a_size_a_microbatch_has_some_512_tokens():
     assert [len(rows) for rows in microbatches(torch.ones(3, 2) < 0, 0)] == [3]
 
 
+def test_a_few_long_responses_among_short_ones_have_microbatches_of_their_own():
+    mask = torch.arange(1000) < torch.tensor([1000, 5, 600] + [5] * 101)[:, None]
+    # 102 rows of 5 tokens are 510; the next ends at 1,110, the last at 2,110
+    assert [rows.tolist() for rows in microbatches(mask, 0)] == [[1, *range(3, 104)], [2], [0]]
+
+
 def test_microbatches_hold_similar_lengths_and_their_results_come_back_in_order():
     query, response = torch.tensor([[1], [2], [3]]), pad_right([[7, 7, 7], [8], [9, 9]], length=4)
     shapes = []

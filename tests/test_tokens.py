@@ -71,7 +71,7 @@ def test_real_tokens_are_packed_row_by_row_and_come_back_to_their_places():
     mask = torch.tensor([[False, True, True], [True, False, False]])
     packed = Packed(mask)
     x = torch.tensor([[9, 1, 2], [3, 9, 9]])
-    assert packed.pack(x)[:3].tolist() == [1, 2, 3] and len(packed.real) == 3
+    assert packed.pack(x)[:3].tolist() == [1, 2, 3] and packed.count == 3
     assert packed.unpack(packed.pack(x)).tolist() == [[0, 1, 2], [3, 0, 0]]
     assert packed.unpack(packed.pack(x[..., None].expand(2, 3, 4))).shape == (2, 3, 4)
 
@@ -80,6 +80,14 @@ def test_real_tokens_are_packed_row_by_row_and_come_back_to_their_places():
 def test_what_is_packed_is_rounded_up_to_few_shapes_but_never_past_the_rectangle(real, rows):
     mask = torch.arange(80).view(8, 10) < real
     assert len(Packed(mask).pack(mask)) == rows
+
+
+def test_a_rectangle_without_pads_is_packed_row_by_row_and_nothing_is_copied():
+    x = torch.arange(6).view(2, 3)
+    packed = Packed(torch.ones(2, 3) > 0)
+    assert packed.pack(x).tolist() == [0, 1, 2, 3, 4, 5] and packed.count == 6
+    assert packed.pack(x).data_ptr() == packed.unpack(packed.pack(x)).data_ptr() == x.data_ptr()
+    assert packed.unpack(packed.pack(x)).tolist() == x.tolist()
 
 
 def test_the_gradient_of_what_is_packed_is_1_at_real_tokens_and_0_at_pads():

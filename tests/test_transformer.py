@@ -303,7 +303,8 @@ def test_recomputing_blocks_changes_no_gradient_and_keeps_less(architecture, dro
             loss = lm(query, response).square().sum()
         loss.backward()
         found[recompute] = torch.cat([p.grad.flatten() for p in lm.parameters()]), sum(kept)
-    assert torch.equal(found[True][0], found[False][0]) and found[True][1] < found[False][1]
+    assert torch.equal(found[True][0], found[False][0])
+    assert found[True][1] < found[False][1] / 5   # what is between blocks, in both stacks, and after them
 
 
 @torch.no_grad()

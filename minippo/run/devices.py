@@ -1,7 +1,9 @@
 """Where to compute, and how precisely."""
 
 import ctypes
+import re
 import sys
+from pathlib import Path
 
 import torch
 
@@ -40,8 +42,8 @@ def place(model, device, precision):
 def keep_freed_memory():
     """Ask the C library to keep freed memory for the next tensor: getting it anew takes a tenth of a step."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:   # glibc has it
-        mallopt(-3, 2**26)   # M_MMAP_THRESHOLD: only larger tensors than 64 MiB go back at once
+    # glibc has it. M_MMAP_THRESHOLD: only larger tensors than 64 MiB (before glibc 2.35: 32) go back at once
+    if mallopt and (mallopt(-3, 2**26) or mallopt(-3, 2**25)):
         mallopt(-1, 2**28)   # M_TRIM_THRESHOLD: with more than 256 MiB unused at the end, that goes back
 
 
@@ -49,16 +51,26 @@ def peak_memory(device):
     """The most memory that this process has used so far, in MB: the GPU's, or else its own."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
+    status = Path("/proc/self/status")
+    if status.exists():   # Linux; what getrusage tells there begins at the peak of the parent
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text()).group(1)) * 1024 / 1e6
     try:
         import resource
     except ImportError:   # Windows
         return float("nan")
-    unit = 1 if sys.platform == "darwin" else 1024   # bytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6   # macOS: bytes
 
 
 def compile_blocks(lm):
-    """Let torch compile each block, once for any number of tokens, when it is first used."""
+    """Let torch compile each block, once for any number of tokens, when it is first used.
+
+    Raises   UserError if there is nothing to compile with
+    """
+    try:
+        torch.compile(lambda x: x + 1)(lm.embedding.weight[0].detach())
+    except RuntimeError as error:
+        raise UserError(f"--compile: torch cannot compile here ({str(error).strip().splitlines()[0]:.80}); "
+                        "install a C++ compiler (on a GPU: triton), or leave --compile out") from None
     for module in lm.modules():
         if isinstance(module, Block):
             module.compile(dynamic=True)

@@ -20,10 +20,8 @@ def load(config, run):
     The score is called as a reward model is, (query, response) -> (B,), or (B, R) of tokens.
     """
     lm, score, tokenizer = load_scored(config.model, config.reward, config.score)
-    if isinstance(score, RewardModel):
-        run.place(score)
     critic = run.place(critic_of(score, lm, SIGNS[config.target])) if config.separate_critic else None
-    return lm, critic, frozen(score) if isinstance(score, RewardModel) else score, tokenizer
+    return lm, critic, run.place(frozen(score)) if isinstance(score, RewardModel) else score, tokenizer
 
 
 def load_scored(model, reward, function):

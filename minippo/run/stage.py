@@ -1,5 +1,6 @@
 """One run of a stage: all that surrounds its loop, so that the loop can be read."""
 
+import math
 import sys
 import time
 from contextlib import ExitStack, closing
@@ -114,9 +115,10 @@ class Run:
         """The model on this run's device, computing as the flags say."""
         lm = getattr(model, "lm", model)
         lm.recompute = self.config.recompute
+        placed = place(model, self.device, self.config.precision)
         if self.config.compile:
             compile_blocks(lm)
-        return place(model, self.device, self.config.precision)
+        return placed
 
     def log(self, stats, tokens):
         """Record the statistics of this iteration, a dict of numbers; it worked through so many tokens."""
@@ -125,8 +127,8 @@ class Run:
     def finish(self, stage, model, tokenizer):
         """Write the trained model: from here on the folder holds a finished run."""
         checkpoint.save(self.folder, stage, model, tokenizer, self.config)
-        peak, seconds = peak_memory(self.device), clock(self.metrics.elapsed())
-        print(f"{self.done} iterations in {seconds} minutes, at most {peak:,.0f} MB of memory",
-              file=sys.stderr)
+        peak = peak_memory(self.device)
+        memory = "" if math.isnan(peak) else f", at most {peak:,.0f} MB of memory"
+        print(f"{self.done} iterations in {clock(self.metrics.elapsed())} minutes{memory}", file=sys.stderr)
         page = self.folder / "report.html"
         print(f"written: {self.folder}" + (f"; open {page} in a browser" if page.exists() else ""))

@@ -95,6 +95,7 @@ def test_sides_that_differ_are_not_timed(theirs):
 
 
 def test_a_result_is_one_line_of_json(capsys):
-    say("x", share=0.5)
+    say("x", PairedConfig(pairs=9), share=0.5)
     line, = capsys.readouterr().out.splitlines()
-    assert json.loads(line)["benchmark"] == "x" and json.loads(line)["share"] == 0.5
+    found = json.loads(line)
+    assert (found["benchmark"], found["settings"]["pairs"], found["share"]) == ("x", 9, 0.5)

@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from benchmarks import growth, iteration, models, peak, stage3
+from benchmarks.ours import in_bf16
 from minippo.generation import generate
+from minippo.policy import ActorCritic
+from minippo.reward import RewardModel
 from minippo.run.errors import UserError
 from minippo.tokens import PAD
 from minippo.transformer import TransformerConfig, build
@@ -45,6 +48,26 @@ def test_varied_lengths_reach_from_8_to_the_longest():
     lengths = models.response_lengths("varied", 2000, 48)
     assert (lengths.min(), lengths.max()) == (8, 48)
     assert models.response_lengths("fixed", 2, 48).tolist() == [48, 48]
+
+
+@pytest.mark.parametrize("settings, said", [
+    ({"response": 57}, "--query 8 and --response 57 do not fit together into the context of 64"),
+    ({"response": 9, "batch": 65}, "--minibatches 4 is no divisor of --batch 65"),
+    ({"response": 9, "minibatches": 100}, "--minibatches 100 is no divisor of --batch 64")])
+def test_settings_that_do_not_fit_together_are_one_line(settings, said):
+    config = iteration.Config(shape="tiny", **settings)
+    with pytest.raises(UserError, match=said):
+        models.check(config)
+    config.response, config.batch, config.minibatches = 9, 64, 4
+    models.check(config)
+
+
+def test_bfloat16_is_for_all_language_models_of_a_side():
+    shape = models.config("tiny")
+    policy = ActorCritic(build(shape), RewardModel(build(shape)))
+    reference = policy.reference()
+    in_bf16(True, policy, reference)
+    assert policy.lm.bf16 and policy.critic.lm.bf16 and reference.lm.bf16
 
 
 def test_the_score_is_the_share_of_even_tokens():

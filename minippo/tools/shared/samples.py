@@ -7,8 +7,9 @@ import torch
 
 from minippo import data
 from minippo.generation import generate
-from minippo.policy import at_tokens, log_softmax
+from minippo.tokens import PAD
 from minippo.tools.shared.tables import flat
+from minippo.training import cross_entropy
 
 
 def note_long_texts(examples, end, context):
@@ -26,7 +27,8 @@ def held_out_loss(lm, rows, tokenizer):
     nats = 0.0
     for i in range(0, len(examples), 64):
         query, response = data.tensors(examples[i:i + 64], device=lm.embedding.weight.device)
-        nats -= at_tokens(log_softmax(lm(query, response)), response).sum().item()
+        real = (response != PAD).sum().item()
+        nats += real * cross_entropy(lm, lm.states(query, response), response).item()
     texts = [tokenizer.decode(response) for _, response in examples]   # what fits the context
     characters, words = sum(map(len, texts)), sum(len(text.split()) for text in texts)
     return (f"held-out texts: {nats / tokens:.3f} nats per token, {nats / characters:.3f} "
