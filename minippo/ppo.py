@@ -30,7 +30,7 @@ class PPOConfig:
     entropy_coef: float = option(0.0, "c2: weight of the entropy bonus; 0 to 0.01", low=0)
     epochs: int = option(2, "passes over each rollout; 1 to 4", low=1)
     minibatch_size: int = option(64, "responses per optimizer step", low=1)
-    microbatch_size: int = option(0, "responses computed at once: same gradient; 0 = what fits", low=0)
+    microbatch_size: int = option(0, "responses computed at once: same gradient; 0: some 512 tokens", low=0)
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm; 0 = off", low=0)
     whiten_rewards: bool = option(False, "scale the rewards to deviation 1, keeping their mean")
     missing_end_score: float = option(-1.0, "paid to a cut-off response, not its score; 0 = off", high=0)

@@ -47,7 +47,7 @@ class StageConfig(DeviceConfig):
                                  "your own file or folder", group=DATA)
     resume: bool = option(False, "go on with the run that --out holds; begin one if there is none")
     overwrite: bool = option(False, "delete the run that --out holds, and begin again")
-    compile: bool = option(False, "compile the transformer's blocks (needs a C++ compiler, and a minute)")
+    compile: bool = option(False, "compile the transformer's blocks (needs a C++ compiler, and 80 seconds)")
     recompute: bool = option(False, "keep no states inside blocks for backward: less memory, more time")
     tensorboard: bool = option(False, "write the record also for TensorBoard, to OUT/tensorboard "
                                       "(pip install tensorboard)")
