@@ -1,10 +1,10 @@
-"""Does a dialogue agent answer what was said? A judge that knows words alone, beside the reward model.
+"""Does a dialogue agent answer what was said? By judges that the reward model has nothing to do with.
 
-The judge matches words of the turn with words of the reply. Fit on the pairs that the reward model learns
-from, it is the baseline of the reward model's accuracy; fit on the part "judge", which no model has seen, it
-says how often the policy's reply suits the turn better than the reference's (ties half). --judge names a
-reward model that was trained on the same part: a second judge. --judge-data FILE writes these pairs, for
-train_reward.py --data. Then the first --dialogues held-out turns with every model's reply, as they came.
+The first matches words of the turn with words of the reply. Fit on the pairs that the reward model learns
+from, it is the baseline of its accuracy (which train_reward.py prints); fit on the part "judge", which the
+reward model has not seen, it says how often a model's reply suits the turn better than the reference's (ties
+half). --judge names a second one: a reward model trained on pairs of that part, which --judge-data FILE
+writes for train_reward.py --data. Last come the first --dialogues held-out turns with every reply.
 """
 
 import json
@@ -48,16 +48,18 @@ class Config(DeviceConfig):
 
 def main(config):
     parts = data.split(read(config.data))
+    if not all(row.prompt and row.rejected for row in parts["reward"] + parts["judge"]):
+        raise UserError(f"{config.data}: a judge of replies needs rows with prompt, chosen and rejected")
     if config.judge_data:
         write_atomically(config.judge_data, as_jsonl(parts["judge"]).encode())
         return
-    if not all(row.prompt and row.rejected for row in parts["reward"] + parts["judge"]):
-        raise UserError(f"{config.data}: a judge of replies needs rows with prompt, chosen and rejected")
     held_out, rows = parts["prompts"] + parts["test"], parts["test"][:config.count]
-    baseline, judge = (Matcher(parts[name], config.seed) for name in ("reward", "judge"))
-    print(f"words of turn and reply, matched: right on {accuracy(baseline, held_out):.1%} of {len(held_out)} "
-          f"held-out pairs; as a judge, fit on fewer and other pairs, on {accuracy(judge, held_out):.1%}\n")
-    judges = {"words": judge} | ({"second judge": Learned(config)} if config.judge else {})
+    baseline = Matcher(parts["reward"], config.seed)
+    print(f"right on so many of {len(held_out)} held-out pairs: the matcher that learned from the reward "
+          f"model's pairs {accuracy(baseline, held_out):.1%}", end="")
+    judges = {"matcher": Matcher(parts["judge"], config.seed)}
+    judges |= {"second judge": Learned(config)} if config.judge else {}
+    print("".join(f"; {who} {accuracy(judge, held_out):.1%}" for who, judge in judges.items()) + "\n")
     replies = {name: answers(config, name, rows, 0) for name in config.models}
     print(markdown(*table(judges, rows, replies)))
     for i, row in enumerate(rows[:config.dialogues]):
@@ -110,7 +112,7 @@ class Learned:
 
 
 class Matcher(nn.Module):
-    """How well a reply suits a turn: their words' vectors, weighted and summed, multiplied.
+    """How well a reply suits a turn: their words' vectors, averaged, made length 1 and multiplied.
 
     rows   pairs to learn from: the real reply is to be found among all replies of a batch
     """

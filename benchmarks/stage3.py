@@ -4,7 +4,7 @@ Both start from the same pretrained model, with the same reward model, prompts, 
 finetune_ppo.py) and learning rate, and take turns: an iteration of one, an iteration of the other, the second
 one first in every second iteration. Only sampling, scoring and learning are timed. Runs cannot be repeated
 pair by pair, so nothing is thrown away. How often the machine was crowded between iterations (paired.py)
-is in the result: above 0 it is worth nothing.
+is in the result: the nearer to 0, the more it is worth.
 
 What differs: TRL knows no temperature, so it is put into its last layer norm, which divides logits and
 what the value head reads (both value heads begin at 0). TRL limits the gradient's norm in its first

@@ -33,6 +33,14 @@ def text(tokens):
 ROWS = [Row(fingerprint(str(i)), str(i)) for i in range(6000)]
 
 
+def test_rows_of_one_group_are_in_one_part_whatever_their_ids():
+    chats = [Row(f"{group}-{i}", "", group=f"chat {group}") for i in range(20) for group in "abc"]
+    parts = split(ROWS + chats)
+    for group in "abc":
+        inside = [sum(row.group == f"chat {group}" for row in part) for part in parts.values()]
+        assert sorted(inside) == [0, 0, 0, 20]
+
+
 def test_parts_are_disjoint_complete_and_near_their_shares():
     parts = split(ROWS)
     assert list(parts) == list(SHARES) and sum(SHARES.values()) == pytest.approx(1)

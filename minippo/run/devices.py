@@ -51,14 +51,15 @@ def peak_memory(device):
     """The most memory that this process has used so far, in MB: the GPU's, or else its own."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    status = Path("/proc/self/status")
-    if status.exists():   # Linux; what getrusage tells there begins at the peak of the parent
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text()).group(1)) * 1024 / 1e6
+    status = Path("/proc/self/status")   # Linux; what getrusage tells there begins at the peak of the parent
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(found[1]) * 1024 / 1e6
     try:
         import resource
     except ImportError:   # Windows
         return float("nan")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6   # macOS: bytes
+    unit = 1 if sys.platform == "darwin" else 1024   # bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def compile_blocks(lm):
@@ -69,8 +70,9 @@ def compile_blocks(lm):
     try:
         torch.compile(lambda x: x + 1)(lm.embedding.weight[0].detach())
     except RuntimeError as error:
-        raise UserError(f"--compile: torch cannot compile here ({str(error).strip().splitlines()[0]:.80}); "
-                        "install a C++ compiler (on a GPU: triton), or leave --compile out") from None
+        lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
+        raise UserError(f"--compile: torch cannot compile here ({''.join(lines[:1]):.80}); install a C++ "
+                        "compiler (on a GPU: triton), or leave --compile out") from None
     for module in lm.modules():
         if isinstance(module, Block):
             module.compile(dynamic=True)

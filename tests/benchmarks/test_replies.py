@@ -9,6 +9,7 @@ import torch
 from benchmarks import replies
 from minippo.corpora.read import read
 from minippo.corpora.rows import Row
+from minippo.data import split
 from minippo.run.checkpoint import load_reward
 from minippo.run.errors import UserError
 from minippo.tokenizer import Tokenizer
@@ -31,9 +32,8 @@ def pairs(count, seed=0):
 def test_the_matcher_learns_which_words_answer_which():
     judge = replies.Matcher(list(pairs(3000)))
     assert replies.accuracy(judge, list(pairs(200, seed=1))) == 1
-    # turned round, the other reply is never above
-    turned = [Row("", row.rejected, prompt=row.prompt, rejected=row.text) for row in pairs(50, seed=1)]
-    assert replies.accuracy(judge, turned) == 0
+    tied = [Row("", row.text, prompt=row.prompt, rejected=row.text) for row in pairs(50, seed=1)]
+    assert replies.accuracy(judge, tied) == 0   # it has to be above
 
 
 def test_an_untrained_matcher_counts_shared_words_and_survives_unknown_ones(monkeypatch):
@@ -49,10 +49,10 @@ def test_an_untrained_matcher_counts_shared_words_and_survives_unknown_ones(monk
 def test_a_model_is_compared_with_the_first_one_and_with_the_real_replies():
     rows = [Row(str(i), "r" * 3, prompt="t\n", rejected="x") for i in range(4)]
     written = {"before": (["a", "bb", "cc", "dddd"], 1.0), "after": (["aa", "bb", "c", "ddddd"], 0.5)}
-    judges = {"words": lambda turns, texts: torch.tensor([float(len(text)) for text in texts])}
+    judges = {"matcher": lambda turns, texts: torch.tensor([float(len(text)) for text in texts])}
     header, found = replies.table(judges, rows, written)
-    assert header == ("model", "words: above the reference's", "words: above the real reply", "distinct-2",
-                      "words", "ended")
+    assert header == ("model", "matcher: above the reference's", "matcher: above the real reply",
+                      "distinct-2", "words", "ended")
     # after against before: won, tied, lost, won; against "rrr": lost, lost, lost, won
     assert [row[1].split()[0] for row in found] == ["50%", "62%"]
     assert [row[2].split()[0] for row in found] == ["25%", "25%"]
@@ -79,6 +79,18 @@ def test_the_judge_s_pairs_are_written_as_train_reward_reads_them(tmp_path):
     assert {row.texts for row in read(tmp_path / "judge.jsonl")} == {row.texts for row in rows}
 
 
+def test_the_baseline_learns_from_the_reward_model_s_part_and_the_judge_from_its_own(tmp_path, monkeypatch):
+    learned = []
+    monkeypatch.setattr(replies, "Matcher", lambda rows, seed: learned.append(rows))
+    monkeypatch.setattr(replies, "accuracy", lambda judge, rows: 0.5)
+    monkeypatch.setattr(replies, "answers", lambda *about: ([], 0.0))
+    monkeypatch.setattr(replies, "table", lambda *about: (("model",), []))
+    (tmp_path / "pairs.jsonl").write_text(replies.as_jsonl(pairs(400)))
+    replies.main(replies.Config(data=str(tmp_path / "pairs.jsonl"), dialogues=0))
+    parts = split(read(tmp_path / "pairs.jsonl"))
+    assert learned == [parts["reward"], parts["judge"]]
+
+
 def test_replies_before_and_after_stand_below_their_turns(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pairs.jsonl").write_text(replies.as_jsonl(pairs(400)))
@@ -86,7 +98,7 @@ def test_replies_before_and_after_stand_below_their_turns(tmp_path, monkeypatch,
         [f"{name} to {row.prompt.strip()}" for row in rows], 1.0))
     replies.main(replies.Config(models=("one", "two"), data="pairs.jsonl", count=9, dialogues=2))
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("words of turn and reply, matched: right on ")
+    assert printed[0].startswith("right on so many of ") and "; matcher " in printed[0]
     assert [line.split(" | ")[0] for line in printed[4:6]] == ["| one", "| two"]
     turn = printed[-3]
     assert printed[-2:] == [f"  one: one to {turn}", f"  two: two to {turn}"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from benchmarks import translation
 from minippo import data
@@ -13,13 +14,14 @@ from minippo.corpora.read import read
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.tokenizer import Tokenizer
+from minippo.tokens import PAD
 from tests.tools.folders import put
 
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    lines = [{"prompt": f"old {i} word\n", "text": f"new {i} word"} for i in range(400)]
+    lines = [{"prompt": f"old word {i}\n", "text": f"new word {i}"} for i in range(100, 500)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)))
     tokenizer = Tokenizer.train([line["prompt"] + line["text"] for line in lines], 300)
     for name in ("one", "three"):
@@ -41,17 +43,17 @@ def test_greedy_answers_do_not_depend_on_the_seed_and_sampled_ones_do(config):
 
 def test_every_row_is_answered_in_order_and_the_share_that_ends_is_counted(config, monkeypatch):
     monkeypatch.setattr(translation, "AT_ONCE", 2)   # the last part is a rest
-    rows = (held_out() * 5)[:5]
+    rows = held_out()[:5]
 
-    def generate(lm, query, *others, **how):   # an end in the first row of each part
-        response = query[:, -3:].clone()
+    def generate(lm, query, *others, **how):   # the prompt, and an end in the first row of each part
+        response = F.pad(torch.where(query == lm.end, PAD, query), (0, 1), value=PAD)
         response[0, -1] = lm.end
         return response
 
     monkeypatch.setattr(translation, "generate", generate)
     texts, ended = translation.answers(config, "one", rows, 1)
     assert len(texts) == 5 and ended == 3 / 5
-    assert all(text.strip().split()[-1] in row.prompt for text, row in zip(texts, rows))
+    assert texts == [row.prompt for row in rows]
 
 
 def test_the_true_text_itself_has_100_of_both(config, monkeypatch, capsys):
@@ -80,7 +82,9 @@ def test_without_sacrebleu_or_without_prompts_a_line_says_what_to_do(config, mon
         translation.main(config)
 
 
-def test_its_flags_are_met_like_everyone_s(config, capsys):
+def test_its_flags_are_met_like_everyone_s(config, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sacrebleu", torch)
     with pytest.raises(SystemExit) as left:
         launch(translation.main, translation.Config, "", ["--models", "nowhere", "--data", "pairs.jsonl"])
-    assert left.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+    err = capsys.readouterr().err
+    assert left.value.code == 2 and err.count("\n") == 1 and "nowhere" in err

@@ -71,7 +71,7 @@ def about(folder, **settings):
 
 
 def test_policy_reference_and_best_of_n_answer_the_same_prompts(place, capsys):
-    main(config_of("ppo", "pretrain", best_of="4,2", json="out.json", html="out.html"))
+    main(config_of("ppo", "pretrain", best_of="4,2", samples=8, json="out.json", html="out.html"))
     out, err = capsys.readouterr()
     found = json.loads((place / "out.json").read_text())
     assert list(found["models"]) == ["ppo", "pretrain", "best of 2, positive", "best of 4, positive"]
@@ -83,14 +83,17 @@ def test_policy_reference_and_best_of_n_answer_the_same_prompts(place, capsys):
     rates = [figures[name][way] for name in ("ppo", "best of 4, positive")
              for way in ("won_by_score", "won_by_judge")]
     assert all(0 <= x["low"] <= x["share"] <= x["high"] <= 1 for x in rates)
+    scores = [{x["model"]: x["score"] for x in sample["responses"]} for sample in found["samples"]]
+    won = sum((each["ppo"] > each["pretrain"]) + (each["ppo"] == each["pretrain"]) / 2 for each in scores)
+    assert figures["ppo"]["won_by_score"]["share"] == won / 8
     lines = out.splitlines()
     assert lines[0].endswith("  length  ended")
     assert [line.split("  ")[0] for line in lines[1:5]] == list(figures)
     assert " held-out texts of data.csv; reference pretrain, reward model reward. The judge" in out
-    sample, = found["samples"]
-    assert f"{sample['prompt']} ..." in lines and len(sample["responses"]) == 4
+    sample = found["samples"][0]
+    assert len(scores) == 8 and f"{sample['prompt']} ..." in lines and len(sample["responses"]) == 4
     assert "8 responses" in err and "32 responses" in err
-    assert (place / "out.html").read_text().count("<table>") == 2
+    assert (place / "out.html").read_text().count("<table>") == 9
 
 
 def test_best_of_n_gets_the_higher_scores_the_larger_n_is_and_the_lower_towards_negative(place):

@@ -334,11 +334,12 @@ def test_score_and_kl_alone_go_into_a_file_and_no_page_is_written(tmp_path, monk
 
 def test_two_runs_are_two_lines_in_each_and_a_legend_whatever_their_names(tmp_path, monkeypatch, drawn):
     monkeypatch.chdir(tmp_path)
-    put(tmp_path / "_one", ROWS), put(tmp_path / "a$b&$", ROWS[:1])   # hidden and a formula to matplotlib
-    main(Config(runs=("_one", "a$b&$"), png="curve.svg"))
+    name = "a$^^b&$"   # a formula to matplotlib, and one that is wrong; the other name is hidden to it
+    put(tmp_path / "_one", ROWS), put(tmp_path / name, ROWS[:1])
+    main(Config(runs=("_one", name), png="curve.svg"))
     assert [len(x) for x, *_ in drawn] == [3, 1] * 2
     text = (tmp_path / "curve.svg").read_text(encoding="utf-8")
-    assert "<!-- _one -->" in text and "<!-- a$b&amp;$ -->" in text
+    assert "<!-- _one -->" in text and "<!-- a$^^b&amp;$ -->" in text
 
 
 @pytest.mark.parametrize("name, begin", [("curve.png", b"\x89PNG"), ("curve.pdf", b"%PDF")])
