@@ -85,6 +85,6 @@ def test_without_sacrebleu_or_without_prompts_a_line_says_what_to_do(config, mon
 def test_its_flags_are_met_like_everyone_s(config, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "sacrebleu", torch)
     with pytest.raises(SystemExit) as left:
-        launch(translation.main, translation.Config, "", ["--models", "nowhere", "--data", "pairs.jsonl"])
+        launch(translation.main, translation.Config, "", ["nowhere", "--data", "pairs.jsonl"])
     err = capsys.readouterr().err
     assert left.value.code == 2 and err.count("\n") == 1 and "nowhere" in err
