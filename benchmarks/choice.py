@@ -27,7 +27,7 @@ from minippo.run.exits import launch
 from minippo.run.files import write_atomically
 from minippo.run.flags import option
 from minippo.tools.labels import pairs, taste
-from minippo.tools.labels.answers import Answer, ids
+from minippo.tools.labels.answers import Answer, write_preferences
 from minippo.tools.labels.labellers import MEANT, RULES, said
 from minippo.tools.shared.tables import markdown
 
@@ -108,11 +108,8 @@ def in_rounds(config, seed):
 
 def reward_model(config, given, seed):
     """A score of (prompt, texts): that of a reward model which train_reward.py makes of these answers."""
-    both = [(answer.prompt, *answer.preference()) for answer in given if answer.preference()]
-    rows = [{"id": id, "prompt": prompt, "chosen": chosen, "rejected": rejected}
-            for id, (prompt, chosen, rejected) in zip(ids(len(both)), both)]
     (folder := Path(config.pool).with_name("choice")).mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "labels.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_preferences(folder / "labels.jsonl", given)
     command(ROOT / "train_reward.py", "--model", config.model, "--seed", seed, "--overwrite", *REWARD.split(),
             "--data", folder / "labels.jsonl", "--out", folder / "reward")
     model, tokenizer = checkpoint.load_reward(folder / "reward")

@@ -22,7 +22,7 @@ from benchmarks.ours import Ours, in_bf16
 from benchmarks.paired import PairedConfig, agree, compare, peak, say, short
 from minippo.policy import ActorCritic
 from minippo.reward import RewardModel
-from minippo.run.devices import compile_blocks
+from minippo.run.devices import check_compiler, compile_blocks
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.run.flags import option
@@ -57,6 +57,7 @@ def main(config):
     ours, theirs = build(config)(checked=False)
     in_bf16(config.bf16, ours.policy, ours.reference)
     if config.compile:
+        check_compiler(ours.query.device)
         compile_blocks(ours.policy.lm)
     result = compare(ours.iteration, theirs.iteration, config)
     check_lengths(ours, theirs)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from benchmarks import iteration, models
 from benchmarks.ours import in_bf16
 from benchmarks.paired import gates, peak, rounds, say, short, spread
-from minippo.run.devices import compile_blocks
+from minippo.run.devices import check_compiler, compile_blocks
 from minippo.run.exits import launch
 from minippo.run.flags import option
 
@@ -45,6 +45,7 @@ def main(config):
     side = iteration.ours_alone(config)()
     in_bf16(config.bf16, side.policy, side.reference)
     if config.compile:
+        check_compiler(side.query.device)
         compile_blocks(side.policy.lm)
     shape = models.config(config.shape)
     one = forward_flops(shape, config.query, side.lengths)

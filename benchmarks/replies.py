@@ -15,7 +15,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from benchmarks.translation import AT_ONCE, answers, mean_words
+from benchmarks.translation import answers, mean_words
 from minippo import data
 from minippo.corpora.read import read
 from minippo.corpora.rows import Row
@@ -26,6 +26,7 @@ from minippo.run.exits import launch
 from minippo.run.files import write_atomically
 from minippo.run.flags import DeviceConfig, option, words
 from minippo.tools.compare import cell, won
+from minippo.tools.shared.calibration import score_all
 from minippo.tools.shared.comparison import distinct
 from minippo.tools.shared.tables import markdown
 from minippo.tools.shared.words import words as words_of
@@ -100,15 +101,11 @@ class Learned:
 
     def __init__(self, config):
         model, self.tokenizer = checkpoint.load_reward(config.judge)
-        self.device = pick_device(config.device)
-        self.model = place(model, self.device, config.precision)
+        self.model = place(model, pick_device(config.device), config.precision)
 
-    @torch.no_grad()
     def __call__(self, turns, replies):
         rows = [Row("", reply, prompt=turn) for turn, reply in zip(turns, replies)]
-        examples = data.encode(rows, self.tokenizer, self.model.lm.config.context)
-        return torch.cat([self.model(*data.tensors(examples[i:i + AT_ONCE], device=self.device)).cpu()
-                          for i in range(0, len(examples), AT_ONCE)])
+        return score_all(self.model, data.encode(rows, self.tokenizer, self.model.lm.config.context))
 
 
 class Matcher(nn.Module):

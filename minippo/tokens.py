@@ -49,10 +49,9 @@ class Packed:
 
     def unpack(self, x):
         """(N, ...) -> (B, T, ...), 0 at PAD"""
-        if self.full:
-            return x.unflatten(0, self.shape)
-        full = x.new_zeros(self.shape.numel(), *x.shape[1:])
-        return full.index_copy(0, self.real, x[:len(self.real)]).unflatten(0, self.shape)
+        full = (x if self.full else x.new_zeros(self.shape.numel(), *x.shape[1:])
+                .index_copy(0, self.real, x[:len(self.real)]))
+        return full.unflatten(0, self.shape)
 
 
 def same_shape(**tensors):

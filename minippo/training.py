@@ -57,7 +57,9 @@ def clip_gradients(model, max_norm, where="", **numbers):
     check_finite(where, **numbers)
     try:
         return clip_grad_norm_(model.parameters(), max_norm or torch.inf, error_if_nonfinite=True).item()
-    except RuntimeError:
+    except RuntimeError as error:
+        if "non-finite" not in str(error):   # out of memory, for example
+            raise
         check_finite(where, **{f"gradient of {name}": p.grad for name, p in model.named_parameters()
                                if p.grad is not None})
         raise NonFiniteError(f"{where}norm of all gradients is not finite") from None

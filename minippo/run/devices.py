@@ -62,17 +62,18 @@ def peak_memory(device):
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def compile_blocks(lm):
-    """Let torch compile each block, once for any number of tokens, when it is first used.
-
-    Raises   UserError if there is nothing to compile with
-    """
+def check_compiler(device):
+    """UserError if torch finds nothing to compile with."""
     try:
-        torch.compile(lambda x: x + 1)(lm.embedding.weight[0].detach())
+        torch.compile(lambda x: x + 1)(torch.ones(1, device=device))
     except RuntimeError as error:
         lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
         raise UserError(f"--compile: torch cannot compile here ({''.join(lines[:1]):.80}); install a C++ "
                         "compiler (on a GPU: triton), or leave --compile out") from None
+
+
+def compile_blocks(lm):
+    """Let torch compile each block, once for any number of tokens, when it is first used."""
     for module in lm.modules():
         if isinstance(module, Block):
             module.compile(dynamic=True)

@@ -12,7 +12,15 @@ import torch
 from minippo import data
 from minippo.corpora.read import read
 from minippo.run import checkpoint, events, imported, resume
-from minippo.run.devices import compile_blocks, keep_freed_memory, peak_memory, pick_device, place, use_bf16
+from minippo.run.devices import (
+    check_compiler,
+    compile_blocks,
+    keep_freed_memory,
+    peak_memory,
+    pick_device,
+    place,
+    use_bf16,
+)
 from minippo.run.flags import settings
 from minippo.run.folder import check_free, claim, note_other_data, read_from
 from minippo.run.metrics import Metrics, clock
@@ -39,6 +47,8 @@ class Run:
         keep_freed_memory()
         self.device = pick_device(config.device)
         self.bf16 = use_bf16(config.precision, self.device)
+        if config.compile:
+            check_compiler(self.device)
         if hasattr(config, "model"):
             note_other_data(config)
         torch.manual_seed(config.seed)    # for initialisation and dropout
@@ -115,10 +125,9 @@ class Run:
         """The model on this run's device, computing as the flags say."""
         lm = getattr(model, "lm", model)
         lm.recompute = self.config.recompute
-        placed = place(model, self.device, self.config.precision)
         if self.config.compile:
             compile_blocks(lm)
-        return placed
+        return place(model, self.device, self.config.precision)
 
     def log(self, stats, tokens):
         """Record the statistics of this iteration, a dict of numbers; it worked through so many tokens."""

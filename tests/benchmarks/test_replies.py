@@ -59,9 +59,8 @@ def test_a_model_is_compared_with_the_first_one_and_with_the_real_replies():
     assert [row[3:] for row in found] == [["0.00", "1.0", "100%"], ["0.00", "1.0", "50%"]]
 
 
-def test_a_reward_model_as_a_judge_scores_the_whole_reply_after_its_turn(tmp_path, monkeypatch):
-    monkeypatch.setattr(replies, "AT_ONCE", 2)
-    rows = list(pairs(3))
+def test_a_reward_model_as_a_judge_scores_the_whole_reply_after_its_turn(tmp_path):
+    rows = list(pairs(65))   # 64 at once, and a rest
     tokenizer = Tokenizer.train([row.prompt + row.text for row in pairs(200)], 300)
     put(tmp_path / "judge", "reward", tokenizer)
     judge = replies.Learned(replies.Config(judge=str(tmp_path / "judge"), precision="fp32"))

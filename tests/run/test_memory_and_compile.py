@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from minippo.run import devices
-from minippo.run.devices import compile_blocks, keep_freed_memory, peak_memory
+from minippo.run.devices import check_compiler, compile_blocks, keep_freed_memory, peak_memory
 from minippo.run.errors import UserError
 from minippo.tokens import pad_left, pad_right
 from minippo.transformer import TransformerConfig, build
@@ -54,9 +54,8 @@ def test_without_a_compiler_a_line_says_what_to_do(monkeypatch, before):
             raise RuntimeError(before + "InvalidCxxCompiler: No working C++ compiler found\nand more")
         return compiled
     monkeypatch.setattr(torch, "compile", none)
-    lm = build(TransformerConfig(11, 0, width=16, heads=2))
     with pytest.raises(UserError, match=r"\(InvalidCxxCompiler: No .* found\); install a C\+\+ compiler"):
-        compile_blocks(lm)
+        check_compiler(torch.device("cpu"))
 
 
 @pytest.mark.slow

@@ -84,8 +84,10 @@ def test_policy_reference_and_best_of_n_answer_the_same_prompts(place, capsys):
              for way in ("won_by_score", "won_by_judge")]
     assert all(0 <= x["low"] <= x["share"] <= x["high"] <= 1 for x in rates)
     scores = [{x["model"]: x["score"] for x in sample["responses"]} for sample in found["samples"]]
-    won = sum((each["ppo"] > each["pretrain"]) + (each["ppo"] == each["pretrain"]) / 2 for each in scores)
-    assert figures["ppo"]["won_by_score"]["share"] == won / 8
+    for name in ("ppo", "best of 4, positive"):   # the first answers as the reference does: all ties
+        won = sum((each[name] > each["pretrain"]) + (each[name] == each["pretrain"]) / 2 for each in scores)
+        assert figures[name]["won_by_score"]["share"] == won / 8
+    assert won / 8 != 0.5   # against itself it would be
     lines = out.splitlines()
     assert lines[0].endswith("  length  ended")
     assert [line.split("  ")[0] for line in lines[1:5]] == list(figures)

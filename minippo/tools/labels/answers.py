@@ -142,10 +142,15 @@ class Answers:
 
     def write(self):
         """The preferences, the file that train_reward.py reads."""
-        pairs = [(answer.prompt, *answer.preference()) for answer in self.given if answer.preference()]
-        rows = [{"id": id, "prompt": prompt, "chosen": chosen, "rejected": rejected}
-                for id, (prompt, chosen, rejected) in zip(ids(len(pairs)), pairs)]
-        write_atomically(self.out, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        write_preferences(self.out, self.given)
+
+
+def write_preferences(path, answers):
+    """The preferences among these answers as JSONL: what train_reward.py --data reads."""
+    pairs = [(answer.prompt, *answer.preference()) for answer in answers if answer.preference()]
+    rows = [{"id": id, "prompt": prompt, "chosen": chosen, "rejected": rejected}
+            for id, (prompt, chosen, rejected) in zip(ids(len(pairs)), pairs)]
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def ids(count):

@@ -26,7 +26,7 @@ def measure(reward, training, groups, held_out, generator, count=20_000):
     held_out           Comparisons of other texts
     """
     chosen, rejected, votes = fresh_pairs(held_out, count, generator)
-    margin = difference(score_all(reward, held_out), chosen, rejected)
+    margin = difference(score_all(reward, held_out.examples), chosen, rejected)
     bins = [(low, (low <= margin.abs()) & (margin.abs() < high)) for low, high in BINS]
     bag = BagOfWords(training.texts)
     one, other = everyone_compared(groups)
@@ -75,10 +75,10 @@ def others_margin(comparisons, chosen, rejected, votes):
 
 
 @torch.no_grad()
-def score_all(reward, comparisons, size=64):
-    """Scores (N,) of all examples, on the CPU."""
+def score_all(reward, examples, size=64):
+    """Scores (N,) of examples, on the CPU."""
     device = reward.gain.device
-    parts = [comparisons.examples[i:i + size] for i in range(0, len(comparisons.examples), size)]
+    parts = [examples[i:i + size] for i in range(0, len(examples), size)]
     return torch.cat([reward(*data.tensors(part, device=device)).float().cpu() for part in parts])
 
 
