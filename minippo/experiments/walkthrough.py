@@ -1,26 +1,15 @@
 """Write docs/walkthrough.md: one PPO step on two short responses, every number of it, and pictures."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from minippo.experiments.drawing import bars, curves, grid
 from minippo.experiments.example import QUERY, RESPONSES, STEP, WORDS, example, score
+from minippo.experiments.pictures import pictures
 from minippo.memory import PPOMemory
 from minippo.policy import at_tokens, entropy_of, log_softmax
-from minippo.ppo import (
-    PPOConfig,
-    collect,
-    gae,
-    kl_estimates,
-    penalized_rewards,
-    policy_loss,
-    update,
-    value_loss,
-    whiten,
-)
+from minippo.ppo import collect, gae, kl_estimates, penalized_rewards, policy_loss, update, value_loss, whiten
 from minippo.reward import preference_loss
 from minippo.run.errors import UserError
 from minippo.run.flags import option
@@ -109,7 +98,8 @@ def judged(rollout, config):
             "price": by_place(price), "reward": by_place(rewards), "value": by_place(values),
             "delta": by_place(gae(rewards, values, config.gamma, 0)[0]),
             "advantage": by_place(advantages), "returns": by_place(returns),
-            "white": by_place(whiten(advantages, mask)), "mean": Number(mean),
+            "white": by_place(whiten(advantages, mask)),
+            "adds": by_place(-whiten(advantages, mask)), "mean": Number(mean),
             "std": Number(masked_mean((advantages - mean).square(), mask).sqrt()),
             "loss_value": Number(value_loss(values, values, returns, mask, config.value_clip))}
 
@@ -148,53 +138,3 @@ def main(config):
         page.write(folder / f"{name}.svg", picture)
     page.write(out, page.asset("walkthrough.md").format_map(found | {"folder": folder.name}))
     print(f"written: {out}, and pictures in {folder}")
-
-
-COLUMNS, HEADS = (180, 280, 380, 500, 600, 700), {280: "A, the liked one", 600: "B, the other one"}
-REAL = ("A0", "A1", "A2", "B0", "B1")   # B2 is PAD
-
-
-def pictures(f):
-    """The pictures as SVG, by name."""
-    tokens = [WORDS[token] if token >= 0 else "PAD" for token in RESPONSES.flatten()]
-
-    def row(name, kind="plain", label="", arrow=False):
-        return label or name, kind, [*(format(f[name][place], "") for place in REAL), ""], arrow
-    told = "token", "gray", tokens, False
-    scores = ["", "", format(f["score"][0], ""), "", format(f["score"][1], ""), ""]
-    before, after, reference = ([*f[name]["film"]["p"].values()] for name in ("policy", "after", "reference"))
-    return {
-        "states": grid("Tokens and states", "Each token is chosen in the state after the word before it.",
-                       HEADS, COLUMNS,
-                       [("state after", "blue", ["film", *tokens[:2], "film", "bad", ""], True), told]),
-        "words": bars("After film", "Probability of each word under the reference and under the policy.",
-                      WORDS, {"reference": reference, "policy": before}),
-        "rewards": grid("Rewards", "Each token pays for its KL; the last one also gets the score.",
-                        HEADS, COLUMNS, [told, row("kl"), row("price", label=f"{MINUS}β · kl"),
-                                         ("score", "gold", scores, False), row("reward", "blue")]),
-        "advantages": grid("Advantages", "From right to left: delta, plus 0.95 times the advantage after it.",
-                           HEADS, COLUMNS, [told, row("reward"), row("value"), row("delta", arrow=True),
-                                            row("advantage", "blue")], left=(4, "· 0.95")),
-        "whitening": bars("Whitening", "Advantages as they are, and with mean 0 and deviation 1.",
-                          [f"{place[0]} {token}" for place, token in zip(REAL, tokens)],
-                          {name: [f[key][place] for place in REAL] for name, key in
-                           (("advantage", "advantage"), ("whitened", "white"))}),
-        "step": bars("After film, before and after the step", "very and good are likelier, bad is rarer.",
-                     WORDS, {"before the step": before, "after it": after}),
-        "clip": curves("The clipped loss", "Where it paid, the loss is flat beyond 1.2, or below 0.8.",
-                       [(f"advantage {sign}: loss per |advantage|", clipped(x), marked(f, x))
-                        for sign, x in (("above 0", 1.0), ("below 0", -1.0))])}
-
-
-def clipped(advantage):
-    """Points of the clipped loss over the ratio, as `policy_loss` gives it for one token."""
-    mask, old = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.float64)
-    return [(x, policy_loss(old + math.log(x), old, old + advantage, mask, PPOConfig().clip)[0].item())
-            for x in (0.5, 0.8, 1.0, 1.2, 1.5)]
-
-
-def marked(f, sign):
-    """The tokens whose advantage has this sign, {word: (ratio, loss per |advantage|)}."""
-    words = dict(zip(REAL, ("very", "good", "END", "bad", "END")))
-    return {words[place]: (f["again"]["ratio"][place], f["again"]["each"][place] / abs(f["white"][place]))
-            for place in REAL if f["white"][place] * sign > 0}

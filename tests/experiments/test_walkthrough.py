@@ -57,7 +57,7 @@ def test_another_learning_rate_gives_another_page(tmp_path, monkeypatch):
 
 def test_every_picture_on_the_page_is_there_has_words_and_is_readable_in_the_dark():
     named = re.findall(r"!\[(.+)\]\((walkthrough/.+\.svg)\)", PAGE)
-    assert len(named) == len(list((ROOT / "docs/walkthrough").iterdir())) == 7
+    assert len(named) == len(list((ROOT / "docs/walkthrough").iterdir())) == 13
     for words, name in named:
         text = (ROOT / "docs" / name).read_text(encoding="utf-8")
         picture = ET.fromstring(text)

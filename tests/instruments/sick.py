@@ -97,9 +97,10 @@ FAULTS = [
           edits={SCRIPT: (SCORE, "return (response != -1).sum(1) / 4 - 2")}),
     Fault("score falls with length", "all ends at once", "--kl-coef 0.05",
           edits={SCRIPT: (SCORE, "return 3 - (response != -1).sum(1) / 2")}),
-    Fault("entropy bonus of the wrong sign", "entropy collapse", "--entropy-coef 1",
-          edits={PPO: ("loss = loss - config.entropy_coef", "loss = loss + config.entropy_coef")}),
     Fault("clip 1e-3, 8 epochs", "clipped everywhere", "--clip 1e-3 --epochs 8"),
+    Fault("entropy bonus of the wrong sign", "entropy collapse",
+          "--entropy-coef 0.5 --lr 5e-4 --iterations 60",
+          edits={PPO: ("loss = loss - config.entropy_coef", "loss = loss + config.entropy_coef")}),
     Fault("clip off", "never clipped", "--clip 1e9"),
     Fault("reward model of random votes", "reward hacked", "--reward {random} --lr 3e-4 --iterations 40"),
     Fault("random votes", "no better than chance", stage="reward", edits={"minippo/corpora/toy.py": (

@@ -5,17 +5,25 @@ import math
 from minippo.tools.findings.finding import MANY, Finding, mean
 
 
+def all_ends_at_once(seen):
+    length, before = seen.late("tokens/responses_len_mean"), seen.start("tokens/responses_len_mean")
+    if length <= 2 < before / 2 and seen.late("tokens/ended") > 0.5:
+        return f"responses have {length:.1f} tokens in the last quarter of the run, {before:.1f} at the start"
+
+
+def entropy_collapse(seen):
+    """A fifth of the nats: where it chose among 20 tokens it now chooses among 20^(1/5) = 1.8.
+    A policy that cannot choose learns from no advantage: told before an objective that falls."""
+    entropy, before = seen.late("ppo/policy/entropy"), seen.start("ppo/policy/entropy")
+    if entropy < before / 5:
+        return f"the entropy of a token falls from {before:.2f} to {entropy:.2g} nats"
+
+
 def objective_falls(seen):
     """PPO raises score - beta KL. A quarter of a deviation is more than noise of a healthy run leaves."""
     change, error = seen.change("objective/rlhf_reward")
     if seen.many and change + 3 * error < 0 and change < -0.25 * seen.start("objective/scores_std"):
         return f"score - beta KL, which PPO is to raise, falls by {-change:.2f} ± {error:.2f} over the run"
-
-
-def all_ends_at_once(seen):
-    length, before = seen.late("tokens/responses_len_mean"), seen.start("tokens/responses_len_mean")
-    if length <= 2 < before / 2 and seen.late("tokens/ended") > 0.5:
-        return f"responses have {length:.1f} tokens in the last quarter of the run, {before:.1f} at the start"
 
 
 def nothing_ends(seen):
@@ -34,13 +42,6 @@ def kl_runs_away(seen):
         return (f"KL is {kl / length:.2f} nats a token in the last quarter of the run, "
                 f"{kl:.1f} a response; a policy that only ever wrote one typical text "
                 f"would have {limit:.2f} a token")
-
-
-def entropy_collapse(seen):
-    """A fifth of the nats: where it chose among 20 tokens it now chooses among 20^(1/5) = 1.8."""
-    entropy, before = seen.late("ppo/policy/entropy"), seen.start("ppo/policy/entropy")
-    if entropy < before / 5:
-        return f"the entropy of a token falls from {before:.2f} to {entropy:.2g} nats"
 
 
 def rise_of_score(seen):
@@ -106,16 +107,20 @@ def nothing_learned(seen):
 
 
 SYMPTOMS = [
-    Finding("objective falls", objective_falls,
-            "the update goes against the advantages (a sign), or they belong to other tokens than those "
-            "they are multiplied with",
-            "look at the signs in policy_loss and gae (minippo/ppo.py); if the code is unchanged, lower "
-            "--lr"),
     Finding("all ends at once", all_ends_at_once,
             "the score is higher for short or empty texts, or KL is so dear that fewer tokens pay: the "
             "reward model never saw such texts",
             "train the reward model anew, with short texts among its pairs; a lower --kl-coef if KL is "
             "high"),
+    Finding("entropy collapse", entropy_collapse,
+            "the policy always gives the same tokens: steps too large, KL too cheap, or entropy made a "
+            "cost",
+            "lower --lr; raise --kl-coef; an --entropy-coef of 0.01"),
+    Finding("objective falls", objective_falls,
+            "the update goes against the advantages (a sign), or they belong to other tokens than those "
+            "they are multiplied with",
+            "look at the signs in policy_loss and gae (minippo/ppo.py); if the code is unchanged, lower "
+            "--lr"),
     Finding("nothing ends", nothing_ends,
             "the responses have no room to end, or the score rises with length; all that are cut off are "
             "paid the same, --missing-end-score, so nothing tells them apart",
@@ -123,10 +128,6 @@ SYMPTOMS = [
     Finding("KL runs away", kl_runs_away,
             "KL costs too little against what the score pays, or the steps are too large",
             "raise --kl-coef, or give --kl-target; lower --lr"),
-    Finding("entropy collapse", entropy_collapse,
-            "the policy always gives the same tokens: steps too large, KL too cheap, or entropy made a "
-            "cost",
-            "lower --lr; raise --kl-coef; an --entropy-coef of 0.01"),
     Finding("reward hacked", reward_hacked,
             "the policy found texts that the reward model likes and people would not",
             "raise --kl-coef; fewer --iterations; a better reward model (more --passes, a larger model)"),

@@ -1,0 +1,80 @@
+"""The pictures of docs/walkthrough.md: one for each step from the logits to the clipped loss."""
+
+import math
+
+import torch
+
+from minippo.experiments.drawing import bars, curves, grid
+from minippo.experiments.example import RESPONSES, WORDS
+from minippo.ppo import PPOConfig, policy_loss
+
+MINUS = "\N{MINUS SIGN}"
+COLUMNS, HEADS = (180, 280, 380, 500, 600, 700), {280: "A, the liked one", 600: "B, the other one"}
+REAL = ("A0", "A1", "A2", "B0", "B1")   # B2 is PAD
+
+
+def pictures(f):
+    """The pictures as SVG, by name."""
+    tokens = [WORDS[token] if token >= 0 else "PAD" for token in RESPONSES.flatten()]
+
+    def row(name, kind="plain", label="", arrow=False):
+        return label or name, kind, [*(format(f[name][place], "") for place in REAL), ""], arrow
+
+    def beside(title, desc, **keys):
+        labels = [f"{place[0]} {token}" for place, token in zip(REAL, filter("PAD".__ne__, tokens))]
+        return bars(title, desc, labels, {name: [f[key][place] for place in REAL]
+                                          for name, key in keys.items()})
+    told = "token", "gray", tokens, False
+    scores = ["", "", format(f["score"][0], ""), "", format(f["score"][1], ""), ""]
+    a, b = ([format(f["value"][place], "") for place in places] for places in (("A1", "A2"), ("B1",)))
+    following = [*a, "0", *b, "0", ""]   # after the last token nothing more is paid
+    before, after, reference = ([*f[name]["film"]["p"].values()] for name in ("policy", "after", "reference"))
+    return {
+        "states": grid("Tokens and states", "Each token is chosen in the state after the word before it.",
+                       HEADS, COLUMNS,
+                       [("state after", "blue", ["film", *tokens[:2], "film", "bad", ""], True), told]),
+        "logits": bars("Logits and log-probabilities after film",
+                       "A log-probability is the logit, less the same number for every word.", WORDS,
+                       {"logit": [*f["policy"]["film"]["logits"].values()],
+                        "log-probability": [*f["policy"]["film"]["logp"].values()]}),
+        "words": bars("After film", "Probability of each word under the reference and under the policy.",
+                      WORDS, {"reference": reference, "policy": before}),
+        "score": grid("Scores", "One number for a whole response, given at its last token.",
+                      HEADS, COLUMNS, [told, ("score", "gold", scores, False)]),
+        "rewards": grid("Rewards", "Each token pays for its KL; the last one also gets the score.",
+                        HEADS, COLUMNS, [told, row("kl"), row("price", label=f"{MINUS}β · kl"),
+                                         ("score", "gold", scores, False), row("reward", "blue")]),
+        "values": grid("Values and deltas", "Each delta is the reward, plus the next value, less its own.",
+                       HEADS, COLUMNS, [told, row("reward"), ("next value", "plain", following, False),
+                                        row("value"), row("delta", "blue")]),
+        "advantages": grid("Advantages", "From right to left: delta, plus 0.95 times the advantage after it.",
+                           HEADS, COLUMNS, [told, row("reward"), row("value"), row("delta", arrow=True),
+                                            row("advantage", "blue")], left=(4, "· 0.95")),
+        "returns": beside("Returns", "What the critic said, and what it should have said.",
+                          value="value", **{"return": "returns"}),
+        "whitening": beside("Whitening", "Advantages as they are, and with mean 0 and deviation 1.",
+                            advantage="advantage", whitened="white"),
+        "loss": beside("Loss before the step", "At ratio 1 each token adds minus its advantage: 0 in all.",
+                       **{"whitened A": "white", f"loss of the token, {MINUS}A": "adds"}),
+        "gradient": bars("Gradient of the logits after film", "Below 0: a step makes the word likelier.",
+                         WORDS, {"from A, which said very": [*f["grad"]["A0"].values()],
+                                 "from B, which said bad": [*f["grad"]["B0"].values()]}),
+        "step": bars("After film, before and after the step", "very and good are likelier, bad is rarer.",
+                     WORDS, {"before the step": before, "after it": after}),
+        "clip": curves("The clipped loss", "Where it paid, the loss is flat beyond 1.2, or below 0.8.",
+                       [(f"advantage {sign}: loss per |advantage|", clipped(x), marked(f, x))
+                        for sign, x in (("above 0", 1.0), ("below 0", -1.0))])}
+
+
+def clipped(advantage):
+    """Points of the clipped loss over the ratio, as `policy_loss` gives it for one token."""
+    mask, old = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.float64)
+    return [(x, policy_loss(old + math.log(x), old, old + advantage, mask, PPOConfig().clip)[0].item())
+            for x in (0.5, 0.8, 1.0, 1.2, 1.5)]
+
+
+def marked(f, sign):
+    """The tokens whose advantage has this sign, {word: (ratio, loss per |advantage|)}."""
+    words = dict(zip(REAL, ("very", "good", "END", "bad", "END")))
+    return {words[place]: (f["again"]["ratio"][place], f["again"]["each"][place] / abs(f["white"][place]))
+            for place in REAL if f["white"][place] * sign > 0}
