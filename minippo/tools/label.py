@@ -12,6 +12,7 @@ from minippo.run.sizes import check_prompts
 from minippo.tools.labels import labellers, taste
 from minippo.tools.labels.answers import SAID, Answer, Answers
 from minippo.tools.labels.pairs import Pairs
+from minippo.tools.shared.tables import flat
 
 try:
     import termios
@@ -85,12 +86,8 @@ def answered(given):
 
 
 def show(place, prompt, left, right):
-    print(f"\n{place + 1}. {one_line(prompt)} ...\n  [l] {one_line(left)}\n  [r] {one_line(right)}")
-
-
-def one_line(text):
-    """The line breaks in letters: a response must not look like another one."""
-    return "\\n".join(text.splitlines()).strip()
+    prompt, left, right = (flat(text.strip()) for text in (prompt, left, right))
+    print(f"\n{place + 1}. {prompt} ...\n  [l] {left}\n  [r] {right}")
 
 
 def report(given):

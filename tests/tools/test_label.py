@@ -160,7 +160,7 @@ def test_what_a_model_writes_commands_no_terminal_and_looks_like_no_other_line(t
     monkeypatch.setattr(pairs.Pairs, "pair", lambda *given: ("a\x1b[2J", "b\r\n  [r] c\x07", "<b>\u202e d"))
     tell("q")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1:4] == ["1. a\\x1b[2J ...", "  [l] b\\n  [r] c\\x07", "  [r] <b>\\u202e d"]
+    assert lines[1:4] == ["1. a\\x1b[2J ...", "  [l] b\\r\\n  [r] c\\x07", "  [r] <b>\\u202e d"]
 
 
 # ---------------------------------------------------------------- what survives
