@@ -17,12 +17,13 @@ from statistics import fmean
 
 import torch
 
-from benchmarks.taste import REWARD, ROOT, command
+from benchmarks.taste import REWARD, ROOT, command, named
 from minippo import data
 from minippo.corpora.read import read
 from minippo.corpora.rows import Row
 from minippo.generation import generate
 from minippo.run import checkpoint
+from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.run.files import write_atomically
 from minippo.run.flags import option
@@ -32,6 +33,7 @@ from minippo.tools.labels.labellers import MEANT, RULES, said
 from minippo.tools.shared.tables import markdown
 
 WAYS = ("random", "uncertain", "best")
+DECIDE = "model", "data", "count", "held_out", "candidates"   # what the pool is
 
 
 @dataclass
@@ -47,11 +49,16 @@ class Config:
     candidates: int = option(32, "responses to a prompt", low=2)
     rounds: int = option(0, "answers to each reward model, a divisor of --count; 0: the small model", low=0)
 
+    def __post_init__(self):
+        if self.rounds and self.count % self.rounds:
+            raise UserError(f"--rounds {self.rounds} does not divide --count {self.count}: the last answers "
+                            "would go into no reward model")
+
 
 def main(config):
+    names, rows = named(config.labellers), []
     learned, held_out = pool(config)
-    rows = []
-    for name in config.labellers.split(","):
+    for name in names:
         for way in WAYS[:2] if config.rounds else WAYS:
             found = [measure(RULES[name], MEANT[name], way, learned, held_out, config.count, seed,
                              in_rounds(config, seed) if config.rounds else small)
@@ -70,7 +77,7 @@ def spread(numbers):
 @torch.no_grad()
 def pool(config):
     """Two lists of (prompt, texts), to learn from and held out: different texts, none empty, two at least."""
-    path = Path(config.pool)
+    path, settings = Path(config.pool), {name: getattr(config, name) for name in DECIDE}
     if not path.exists():
         lm, tokenizer = checkpoint.load_lm(config.model)
         parts, generator = data.split(read(config.data)), torch.Generator().manual_seed(0)
@@ -85,8 +92,11 @@ def pool(config):
                     some.append((tokenizer.decode(query[0]), texts))
             written.append(some)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(written).encode())
-    return json.loads(path.read_text(encoding="utf-8"))
+        write_atomically(path, json.dumps({"settings": settings, "pool": written}).encode())
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    if kept["settings"] != settings:
+        raise UserError(f"--pool {path} was written with other settings; name another file")
+    return kept["pool"]
 
 
 def small(given):

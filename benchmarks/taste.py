@@ -4,7 +4,7 @@ For each scripted labeller and seed: `minippo label`, train_reward.py on its fil
 commands as a person would type them. Then the policy and the model it came from answer the same held-out
 prompts (the part "test" of --data, which no stage has seen), and the labeller's own rule says which answer
 wins; ties count half. The noisy labeller judges without its mistakes. What is finished in --out is not done
-again.
+again; a stage that was stopped on its way has no minutes.
 """
 
 import json
@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -57,10 +57,7 @@ class Config:
 
 
 def main(config):
-    names = config.labellers.split(",")
-    if unknown := set(names) - RULES.keys():
-        raise UserError(f"--labellers {', '.join(unknown)}: there is {', '.join(RULES)}")
-    rows = []
+    names, rows = named(config.labellers), []
     for seed in range(config.seed_count):
         for name in names:
             rows.append(run(config, name, seed))
@@ -68,26 +65,54 @@ def main(config):
     print(table(sorted(rows, key=lambda row: list(RULES).index(row["labeller"]))))
 
 
+def named(labellers):
+    """The names in --labellers, a list; UserError for one that nobody has."""
+    names = labellers.split(",")
+    if unknown := set(names) - RULES.keys():
+        raise UserError(f"--labellers {', '.join(unknown)}: there is {', '.join(RULES)}")
+    return names
+
+
 def run(config, name, seed):
     """The figures of a labeller and seed, a dict: from its result.json if that is there."""
     folder = Path(config.out) / f"{name}-{seed}"
     result = folder / "result.json"
+    settings = {key: value for key, value in asdict(config).items()
+                if key not in ("out", "labellers", "seed_count")}
     if result.exists():
-        return json.loads(result.read_text(encoding="utf-8"))
+        figures = json.loads(result.read_text(encoding="utf-8"))
+        if figures["settings"] != settings:
+            raise UserError(f"{result} was made with other settings; name another --out")
+        return figures
     common = ["--model", config.model, "--seed", str(seed)]
     labels, reward, policy = (str(folder / what) for what in ("labels.jsonl", "reward", "ppo"))
-    seconds = [
-        command("-m", "minippo", "label", *common, "--data", config.data, "--out", labels, "--labeller", name,
-                "--count", str(config.count), *CHOICES[name].split()),
-        command(ROOT / "train_reward.py", *common, "--data", labels, "--out", reward, "--resume",
-                *config.reward_flags.split()),
-        command(ROOT / "finetune_ppo.py", *common, "--data", config.data, "--reward", reward, "--out", policy,
-                "--resume", *config.ppo_flags.split())]
+    folder.mkdir(parents=True, exist_ok=True)
+    stages = {
+        "label": ["-m", "minippo", "label", "--data", config.data, "--out", labels, "--labeller", name,
+                  "--count", str(config.count), *CHOICES[name].split()],
+        "reward": [ROOT / "train_reward.py", "--data", labels, "--out", reward, "--resume",
+                   *config.reward_flags.split()],
+        "ppo": [ROOT / "finetune_ppo.py", "--data", config.data, "--reward", reward, "--out", policy,
+                "--resume", *config.ppo_flags.split()]}
+    seconds = [timed(folder, stage, *words, *common) for stage, words in stages.items()]
     preferences = len(Path(labels).read_text(encoding="utf-8").splitlines())
     figures = {"labeller": name, "seed": seed, "answers": config.count, "preferences": preferences,
-               "seconds": seconds} | duel(config, MEANT[name], policy, seed)
+               "settings": settings, "seconds": seconds} | duel(config, MEANT[name], policy, seed)
     write_atomically(result, json.dumps(figures, indent=2).encode())
     return figures
+
+
+def timed(folder, stage, *words):
+    """Run a stage that is not done yet. Seconds it took, kept in the folder; None if it had been stopped."""
+    kept = folder / "seconds.json"
+    times = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    if times.get(stage) is None:
+        stopped = stage in times
+        write_atomically(kept, json.dumps(times | {stage: None}).encode())
+        seconds = command(*words)
+        times[stage] = None if stopped else seconds
+        write_atomically(kept, json.dumps(times).encode())
+    return times[stage]
 
 
 def command(*words):
@@ -129,7 +154,8 @@ def table(rows):
     return markdown(header, [(
         row["labeller"], row["seed"], f"{row['preferences']} of {row['answers']}",
         f"{row['wins']:.1%} ± {row['error']:.1%}", f"{row['ties']:.0%}", f"{row['kl']:.1f}",
-        *(f"{x / 60:.1f}" for x in row["seconds"]), f"{sum(row['seconds']) / 60:.1f}") for row in rows])
+        *(f"{x / 60:.1f}" if x else "-" for x in row["seconds"]),
+        f"{sum(row['seconds']) / 60:.1f}" if all(row["seconds"]) else "-") for row in rows])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import torch
 
 from minippo.experiments.drawing import bars, curves, grid
 from minippo.experiments.example import RESPONSES, WORDS
-from minippo.ppo import PPOConfig, policy_loss
+from minippo.ppo import policy_loss
 
 MINUS = "\N{MINUS SIGN}"
 COLUMNS, HEADS = (180, 280, 380, 500, 600, 700), {280: "A, the liked one", 600: "B, the other one"}
@@ -15,7 +15,7 @@ REAL = ("A0", "A1", "A2", "B0", "B1")   # B2 is PAD
 
 def pictures(f):
     """The pictures as SVG, by name."""
-    tokens = [WORDS[token] if token >= 0 else "PAD" for token in RESPONSES.flatten()]
+    tokens, lam, clip = said(), f["config"].lam, f["config"].clip
 
     def row(name, kind="plain", label="", arrow=False):
         return label or name, kind, [*(format(f[name][place], "") for place in REAL), ""], arrow
@@ -47,9 +47,10 @@ def pictures(f):
         "values": grid("Values and deltas", "Each delta is the reward, plus the next value, less its own.",
                        HEADS, COLUMNS, [told, row("reward"), ("next value", "plain", following, False),
                                         row("value"), row("delta", "blue")]),
-        "advantages": grid("Advantages", "From right to left: delta, plus 0.95 times the advantage after it.",
+        "advantages": grid("Advantages",
+                           f"From right to left: delta, plus {lam} times the advantage after it.",
                            HEADS, COLUMNS, [told, row("reward"), row("value"), row("delta", arrow=True),
-                                            row("advantage", "blue")], left=(4, "· 0.95")),
+                                            row("advantage", "blue")], left=(4, f"· {lam}")),
         "returns": beside("Returns", "What the critic said, and what it should have said.",
                           value="value", **{"return": "returns"}),
         "whitening": beside("Whitening", "Advantages as they are, and with mean 0 and deviation 1.",
@@ -61,20 +62,26 @@ def pictures(f):
                                  "from B, which said bad": [*f["grad"]["B0"].values()]}),
         "step": bars("After film, before and after the step", "very and good are likelier, bad is rarer.",
                      WORDS, {"before the step": before, "after it": after}),
-        "clip": curves("The clipped loss", "Where it paid, the loss is flat beyond 1.2, or below 0.8.",
-                       [(f"advantage {sign}: loss per |advantage|", clipped(x), marked(f, x))
+        "clip": curves("The clipped loss",
+                       f"Where it paid, the loss is flat beyond {1 + clip:g}, or below {1 - clip:g}.",
+                       [(f"advantage {sign}: loss per |advantage|", clipped(x, clip), marked(f, x))
                         for sign, x in (("above 0", 1.0), ("below 0", -1.0))])}
 
 
-def clipped(advantage):
+def said():
+    """The words of both responses, "PAD" where there is none."""
+    return [WORDS[token] if token >= 0 else "PAD" for token in RESPONSES.flatten()]
+
+
+def clipped(advantage, clip):
     """Points of the clipped loss over the ratio, as `policy_loss` gives it for one token."""
     mask, old = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.float64)
-    return [(x, policy_loss(old + math.log(x), old, old + advantage, mask, PPOConfig().clip)[0].item())
-            for x in (0.5, 0.8, 1.0, 1.2, 1.5)]
+    return [(x, policy_loss(old + math.log(x), old, old + advantage, mask, clip)[0].item())
+            for x in (0.5, 1 - clip, 1.0, 1 + clip, 1.5)]
 
 
 def marked(f, sign):
     """The tokens whose advantage has this sign, {word: (ratio, loss per |advantage|)}."""
-    words = dict(zip(REAL, ("very", "good", "END", "bad", "END")))
+    words = dict(zip(REAL, filter("PAD".__ne__, said())))
     return {words[place]: (f["again"]["ratio"][place], f["again"]["each"][place] / abs(f["white"][place]))
             for place in REAL if f["white"][place] * sign > 0}

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from minippo.experiments.example import QUERY, RESPONSES, STEP, WORDS, example, score
-from minippo.experiments.pictures import pictures
+from minippo.experiments.pictures import MINUS, pictures
 from minippo.memory import PPOMemory
 from minippo.policy import at_tokens, entropy_of, log_softmax
 from minippo.ppo import collect, gae, kl_estimates, penalized_rewards, policy_loss, update, value_loss, whiten
@@ -16,7 +16,6 @@ from minippo.run.flags import option
 from minippo.tokens import masked_mean
 from minippo.tools.shared import page
 
-MINUS = "\N{MINUS SIGN}"
 PLACES = {"A0": (0, 0), "A1": (0, 1), "A2": (0, 2), "B0": (1, 0), "B1": (1, 1), "B2": (1, 2)}
 
 

@@ -68,9 +68,10 @@ def examine(folder):
 def see(folder):
     """The run in a folder. UserError if there is none, or if its record is damaged or another script's."""
     path = Path(folder)
-    finished = (path / "config.json").exists()
     record = path / "metrics.jsonl"
-    stopped = files.fcntl and record.is_file() and not finished and not files.being_written(record)
+    still = files.fcntl and record.is_file() and not files.being_written(record)   # asked before:
+    finished = (path / "config.json").exists()   # a run writes this one, and then lets go of its record
+    stopped = still and not finished
     if stopped and not record.stat().st_size:   # NaN before the first row
         return Seen([], {}, finished=False, broken_off=True)
     rows = runs.record(folder)
@@ -78,7 +79,8 @@ def see(folder):
     rows = runs.record(folder, key, *others, script=script)
     state = path / "state.pt"   # a run that is asked to stop saves it after its last row
     saved = state.exists() and state.stat().st_mtime >= record.stat().st_mtime
-    return Seen(rows, figures(path), held_out(path), finished, bool(stopped) and not saved)
+    decayed = runs.settings(folder).get("schedule") != "constant"
+    return Seen(rows, figures(path), held_out(path), finished, bool(stopped) and not saved, decayed)
 
 
 def figures(path):

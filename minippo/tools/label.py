@@ -21,7 +21,7 @@ except ImportError:   # Windows: a letter and Enter
     termios = None
 
 KEYS = {"l": "left", "r": "right", "t": "tie", "s": "skip", "u": "undo", "q": "quit"}
-KEPT_OUT = "out", "count", "every", "device", "precision"   # of the journal: they decide no question
+KEPT_OUT = "out", "count", "every", "device", "precision"   # of the journal: one may go on with others
 ARROWS = {"\x1b[D": "l", "\x1b[C": "r", "\x1bOD": "l", "\x1bOC": "r", "\x04": "q"}   # and Ctrl-D
 HELP = "  ".join(f"{key} {does}" for key, does in KEYS.items())
 

@@ -18,6 +18,7 @@ from minippo.run.errors import UserError, printable
 from minippo.run.flags import option, words
 from minippo.tools.shared import page, runs
 from minippo.tools.shared.look import look
+from minippo.tools.shared.tables import flat
 
 TITLES = {"start": "the run's first update", "finished": "one more update, after training"}
 
@@ -46,7 +47,7 @@ def main(config):
     run = config.run[0]
     looks, tokenizer, asked = looks_of(config, run)
     given = {name: shown(x, tokenizer, config.responses, TITLES[name])
-             | {"lr": asked.lr, "iterations": asked.iterations, "says": ""} for name, x in looks.items()}
+             | {"lr": asked.lr, "says": ""} for name, x in looks.items()}
     if "start" in given:
         row = runs.record(run)[0]
         given["start"] |= {"record": row, "says": agreement(given["start"]["logged"], row)}
@@ -133,7 +134,7 @@ def chosen(scores, count):
 def shown(found, tokenizer, count, title):
     """A Look as the page's script takes it: the chosen responses, and means over all."""
     def text(ids):
-        return printable(tokenizer.decode(ids)).replace("\n", "\\n")
+        return flat(printable(tokenizer.decode(ids)))
 
     def row(i):
         tokens = found.rollout.response[i][found.rollout.mask[i]].tolist()

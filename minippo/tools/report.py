@@ -63,7 +63,7 @@ def add_to(run):
         found = Found(runs.record(run.folder, *curves.KEYS), settings(run.config), defaults(run.config),
                       runs.figures(run.folder))
         page.write(run.folder / "report.html", html({run.folder.absolute().name: found}))
-    except UserError as error:
+    except Exception as error:   # whatever it is: no picture may end a run
         print(f"note: no page of this run: {error}; then: python -m minippo report {run.folder}",
               file=sys.stderr)
 

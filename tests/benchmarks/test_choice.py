@@ -7,6 +7,7 @@ import torch
 
 from benchmarks import choice
 from minippo.run.checkpoint import load_reward
+from minippo.run.errors import UserError
 from minippo.tokenizer import Tokenizer
 from minippo.tools.labels.answers import Answer
 from minippo.tools.labels.labellers import actors, questions, shorter
@@ -41,12 +42,21 @@ def test_a_pool_is_written_once_and_each_way_and_seed_has_its_row(place, capsys)
     assert [line.split(" | ")[:2] for line in table.splitlines()[2:]] == [
         [f"| {name}", way] for name in ("shorter", "actors") for way in ("random", "uncertain", "best")]
     before = (place / "new/pool.json").read_bytes()
-    learned, held_out = json.loads(before)
+    learned, held_out = json.loads(before)["pool"]
     assert (len(learned), len(held_out)) == (6, 3)
     assert all(1 < len(set(texts)) == len(texts) <= 4 and all(map(str.strip, texts))
                for _, texts in learned + held_out)
     choice.main(config)
     assert capsys.readouterr().out == table and (place / "new/pool.json").read_bytes() == before
+
+
+def test_a_pool_of_other_settings_and_flags_that_fit_nothing_are_one_line(place):
+    (place / "pool.json").write_text(json.dumps({"settings": {"count": 20}, "pool": [POOL, HELD_OUT]}))
+    for flags, message in (({}, "--pool pool.json was written with other settings"),
+                           ({"labellers": "nobody"}, "--labellers nobody: there is shorter"),
+                           ({"rounds": 30}, "--rounds 30 does not divide --count 40")):
+        with pytest.raises(UserError, match=message):
+            choice.main(choice.Config(pool="pool.json", **{"labellers": "shorter", "count": 40} | flags))
 
 
 def test_in_rounds_a_reward_model_of_all_answers_so_far_chooses_and_is_measured(monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -44,11 +45,31 @@ def test_a_duel_is_of_the_policy_against_the_reference_in_that_order(config, mon
 def test_what_is_finished_is_not_done_again_and_has_a_row(config, place, monkeypatch, capsys):
     monkeypatch.setattr(taste, "command", lambda *words: pytest.fail())
     (place / "runs/actors-0").mkdir(parents=True)
-    (place / "runs/actors-0/result.json").write_text(json.dumps(FIGURES))
+    settings = {"model": "pretrain", "data": "data.csv", "count": 200, "responses": 16,
+                "reward_flags": taste.REWARD, "ppo_flags": taste.PPO}
+    (place / "runs/actors-0/result.json").write_text(json.dumps(FIGURES | {"settings": settings}))
     config.labellers, config.seed_count = "actors", 1
     taste.main(config)
     assert capsys.readouterr().out.splitlines()[2] == (
         "| actors | 1 | 90 of 200 | 82.5% ± 1.2% | 25% | 4.0 | 1.0 | 1.5 | 2.5 | 5.0 |")
+    with pytest.raises(UserError, match="result.json was made with other settings"):
+        taste.main(replace(config, count=100))
+
+
+def test_a_stage_is_timed_once_and_one_that_was_stopped_has_no_minutes(tmp_path, monkeypatch):
+    said = []
+
+    def stage(*words):
+        said.append(words)
+        if words == ("stopped",):
+            raise KeyboardInterrupt
+        return 90.0
+    monkeypatch.setattr(taste, "command", stage)
+    assert taste.timed(tmp_path, "label", "one") == taste.timed(tmp_path, "label", "one") == 90.0
+    with pytest.raises(KeyboardInterrupt):
+        taste.timed(tmp_path, "reward", "stopped")
+    assert taste.timed(tmp_path, "reward", "two") is None and said == [("one",), ("stopped",), ("two",)]
+    assert "| 1.5 | - | 1.5 | - |" in taste.table([FIGURES | {"seconds": [90.0, None, 90.0]}])
 
 
 def test_the_labeller_is_asked_and_both_stages_run_on_its_file(config, monkeypatch):

@@ -193,8 +193,8 @@ def names(folder):
 def diagnose_faults(bench, faults, say):
     """Rows (fault, architecture, how it was put in, what doctor should say, what it says) of all faults."""
     rows = []
-    for i, fault in enumerate(faults):
-        architecture = ARCHITECTURES[i % 2]   # by turns
+    for fault in faults:
+        architecture = ARCHITECTURES[FAULTS.index(fault) % 2]   # by turns
         how = "flags" if not fault.edits else "code"
         found = names(bench.sick(fault, architecture))
         rows.append((f"stage {1 + list(STAGES).index(fault.stage)}: {fault.name}", architecture, how,
@@ -209,9 +209,14 @@ def main(arguments=None):
     parser.add_argument("--only", nargs="+", metavar="NAME", help="faults to try; default: all")
     parser.add_argument("--seeds", type=int, default=10, help="healthy runs of each architecture")
     parser.add_argument("--lock", default="", help="a file that is locked during each run")
-    parser.add_argument("--keep", default="", help="a folder for the runs; default: a temporary one")
+    parser.add_argument("--keep", default="",
+                        help="a folder for the runs, each made once; default: a temporary one")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/doctor.md")
     options = parser.parse_args(arguments)
+    if unknown := set(options.only or []) - {fault.name for fault in FAULTS}:
+        parser.error(f"--only {', '.join(unknown)}: no fault of that name")
+    if options.only and options.write:
+        parser.error("--write needs all faults; leave out --only")
     faults = [fault for fault in FAULTS if not options.only or fault.name in options.only]
     begin = time.monotonic()
 
@@ -244,12 +249,17 @@ def report(rows, alarms, write, seconds):
     second = ("healthy runs", "seeds", "with an alarm", "which")
     print(table(header, rows), table(second, healthy), f"{counted} ({seconds:.0f} seconds)", sep="\n\n")
     if write:
-        stages = {"any": doctor.ANY_STAGE} | {script: findings for script, _, _, findings in doctor.STAGES}
-        listed = [(stage, finding.name, finding.why, finding.do)
-                  for stage, findings in stages.items() for finding in findings]
-        put("findings", markdown(("stage", "finding", "why", "what to do"), listed))
+        put("findings", listed())
         put("runs", "\n\n".join([counted, markdown(header, rows), markdown(second, healthy)]))
     return 0 if right == len(rows) and not any(row[2] for row in healthy) else 1
+
+
+def listed():
+    """The table of all findings, in the order in which they are told."""
+    stages = {"any": doctor.ANY_STAGE} | {script: findings for script, _, _, findings in doctor.STAGES}
+    return markdown(("stage", "finding", "why", "what to do"), [
+        (stage, finding.name, finding.why, finding.do)
+        for stage, findings in stages.items() for finding in findings])
 
 
 def put(name, tables):

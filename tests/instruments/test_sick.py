@@ -5,7 +5,7 @@ import pytest
 from minippo.tools import doctor
 
 pytest.importorskip("fcntl")   # Windows lacks it
-from tests.instruments.sick import FAULTS, ROOT, edited
+from tests.instruments.sick import FAULTS, PAGE, ROOT, edited, listed, main
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
@@ -17,6 +17,19 @@ def test_a_fault_fits_the_code_once_and_is_named(fault):
         assert text != (ROOT / file).read_text(encoding="utf-8")
     findings = doctor.ANY_STAGE + [finding for stage in doctor.STAGES for finding in stage[3]]
     assert fault.finding in [finding.name for finding in findings]
+
+
+def test_the_page_lists_the_findings_as_they_are_told():
+    assert listed() in PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("words, message", [
+    (["--only", "nobody"], "--only nobody: no fault of that name"),
+    (["--write", "--only", "clip off"], "--write needs all faults")], ids=["unknown", "half a table"])
+def test_what_would_try_nothing_or_write_half_a_table_is_refused(words, message, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 2 and message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("old, times", [("def update(", 1), ("no such line", 0), ("import", 2)])

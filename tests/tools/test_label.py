@@ -185,6 +185,14 @@ def test_undo_reaches_over_a_restart(tell):
     assert len(data_file()) == 1
 
 
+def test_a_kill_between_an_undo_and_the_data_leaves_no_answer_that_was_taken_back(tell, place):
+    tell("l")
+    with open(place / "labels.answers.jsonl", "a", encoding="utf-8") as journal:
+        journal.write('{"answer": "undo"}\n')
+    tell("q")
+    assert data_file() == []
+
+
 def test_other_settings_than_those_of_the_journal_are_one_line_and_change_nothing(tell, place, capsys):
     (place / "mine.txt").write_text("the soup was\nthe sea\n", encoding="utf-8")
     tell("l")

@@ -13,6 +13,7 @@ from minippo.run.commands import COMMANDS
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.run.flags import settings
+from minippo.tools import report
 from minippo.tools.report import Config, add_to, main
 from minippo.tools.shared import curves
 from tests.robustness.posix import posix
@@ -376,6 +377,16 @@ def test_a_run_that_ends_leaves_a_page_that_does_not_say_where_it_stands(tmp_pat
     assert "has not ended" not in text and str(tmp_path) not in text
     assert (tmp_path / "there/ppo/report.html").read_text(encoding="utf-8") == text   # a folder may move
     assert capsys.readouterr() == ("", "")
+
+
+def test_whatever_a_drawing_raises_a_run_ends_well_with_a_note(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+
+    def no_latex(*given):
+        raise RuntimeError("latex could not be found")
+    monkeypatch.setattr(report, "html", no_latex)
+    add_to(ending(tmp_path / "run"))
+    assert capsys.readouterr().err.startswith("note: no page of this run: latex could not be found; then: ")
 
 
 def test_without_matplotlib_the_command_is_an_error_and_a_run_ends_well_with_a_note(

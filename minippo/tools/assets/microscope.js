@@ -190,8 +190,8 @@ function logged() {
 
 // What the update after training has of the first one, and what no run has.
 const again = () => "The first update's prompts, answered by the finished policy. Adam and the learning rate, " +
-  `${look().lr}, begin anew, so that the two updates differ in the policy alone; the run itself, its rate falling ` +
-  `to 0, took its last steps at 1/${look().iterations} of what it began with.`;
+  `${look().lr}, begin anew, so that the two updates differ in the policy alone; by default a run's rate falls, ` +
+  `and its last steps are far smaller.`;
 
 // ---------------------------------------------------------------- what changes
 
@@ -306,8 +306,8 @@ function remember() {
 
 function recall() {
   const asked = new URLSearchParams(location.hash.slice(1)), [row, token] = (asked.get("token") || "").split(".");
-  if (asked.get("update") in LOOKS) pick.look = asked.get("update");
-  if (asked.get("quantity") in NAMES) pick.quantity = asked.get("quantity");
+  if (Object.hasOwn(LOOKS, asked.get("update"))) pick.look = asked.get("update");
+  if (Object.hasOwn(NAMES, asked.get("quantity"))) pick.quantity = asked.get("quantity");
   if (asked.has("epoch")) pick.epoch = Number(asked.get("epoch"));
   if (asked.has("token")) [pick.row, pick.token] = [Number(row) - 1, Number(token) - 1];
   draw();

@@ -54,8 +54,8 @@ def floor_of_ratio(seen):
     The rate of the last of N updates is 1/N of the first, so k2, a square, is some 1/N^2 of it: at most
     1/100. A tenth leaves room for noise; below 1e-3 (ratios within 4 %) there is nothing to explain.
     """
-    k2 = seen.column("ppo/policy/approxkl")
-    if seen.finished and seen.many and k2[-1] > max(1e-3, 0.1 * seen.early("ppo/policy/approxkl")):
+    k2, ended = seen.column("ppo/policy/approxkl"), seen.finished and seen.decayed
+    if ended and seen.many and k2[-1] > max(1e-3, 0.1 * seen.early("ppo/policy/approxkl")):
         return k2[-1]
 
 

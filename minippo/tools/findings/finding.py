@@ -30,6 +30,7 @@ class Seen:
     held_out: dict = field(default_factory=dict)   # what calibration.json holds
     finished: bool = True
     broken_off: bool = False   # neither finished, nor going on, nor stopped with its state saved
+    decayed: bool = True       # whether the learning rate falls to 0 (--schedule constant: it does not)
 
     def column(self, key, rows=None):
         """The finite numbers of a key, a list; one NaN if there are none."""
@@ -82,8 +83,9 @@ def broke_off(seen):
 # ---------------- stage 2
 
 def no_better_than_chance(seen):
-    """Of two texts chance picks the better one every other time. A twentieth more, or 3 standard errors
-    if these are larger, says nothing that PPO could follow: two people agree on nine pairs of ten.
+    """Of two texts chance picks the better one every other time. A twentieth more says nothing that PPO
+    could follow (two people agree on nine pairs of ten), nor does a standard error if that is larger: of
+    few pairs only a share that chance itself often reaches is held against a model.
 
     Noise can be learned by heart, so texts that were not trained on decide once they are measured. Chance's
     share of n pairs has an error of 0.5 / sqrt(n); pairs of few texts say no more than so many texts.
@@ -95,7 +97,7 @@ def no_better_than_chance(seen):
         which = f"of {seen.held_out['texts']:,} held-out texts"
     elif not seen.many:
         return None
-    if share < 0.5 + max(0.05, 3 * error):
+    if share < 0.5 + max(0.05, error):
         return f"it orders {share:.1%} ± {error:.1%} of the pairs rightly {which}; chance: 50%"
 
 

@@ -27,7 +27,7 @@ def objective_falls(seen):
 
 
 def nothing_ends(seen):
-    """The line that finetune_ppo.py draws, too: below a tenth, nearly all are paid the same."""
+    """Below a tenth, the line that stage 3's note draws, too, nearly all are paid the same."""
     ended, length = seen.late("tokens/ended"), seen.late("tokens/responses_len_mean")
     if ended < 0.1:
         return (f"{ended:.0%} of the responses end by themselves in the last quarter of the run "

@@ -59,7 +59,7 @@ class Answers:
             raise unwritable(self.journal, error) from None
         try:
             self.given = self.read()
-            if self.given:   # it may have been killed between the two files
+            if not self.new:   # it may have been killed between the two files
                 self.write()
         except BaseException:
             self.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 from minippo.run.errors import UserError, printable
 from minippo.run.files import check_replaceable, write_atomically
 from minippo.tools.shared.page import escaped
+from minippo.tools.shared.runs import is_number
 
 # Runs differ in colour and in dashes. Each colour has a contrast of 3 or more with light and dark pages.
 COLOURS = ("#2f7fd1", "#c9600a", "#2a8f47", "#b0479a", "#8a6fe0", "#8f7420")
@@ -17,7 +18,6 @@ GREY = "#808080"   # of letters and axes: can be read on white and on black
 ALONE = {"objective/scores": "mean score (reward model)", "objective/kl": "KL from the reference (nats)"}
 ENDINGS = (".svg", ".png", ".pdf")
 ROOM = (0.17, 0.21, 0.81, 0.75)   # of the axes in a panel: left, bottom, width, height as shares of it
-LARGEST = 1e100    # what is not drawn: axes cannot hold it
 
 SECTIONS = [   # heading, a sentence, and the panels: key of the record, title, what it says
     ("Score and its price", "", [
@@ -62,7 +62,7 @@ def style(i):
 
 def finite(x):
     """A number to draw: NaN, a gap, for what is none."""
-    return float(x) if type(x) in (int, float) and abs(x) < LARGEST else math.nan
+    return float(x) if is_number(x) else math.nan
 
 
 def plot(axes, records, key):
