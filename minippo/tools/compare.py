@@ -4,10 +4,9 @@ import json
 import math
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from minippo.run.errors import UserError
-from minippo.run.files import check_replaceable, write_atomically
+from minippo.run.files import write_atomically
 from minippo.run.flags import DeviceConfig, numbers, option, words
 from minippo.tools.shared import comparison, page, tables
 from minippo.tools.shared.comparison import best, best_of_kl, draw, measure
@@ -40,10 +39,9 @@ def main(config):
     """Print the table and the samples; write the page and the JSON that are asked for."""
     if config.html and config.html == config.json:
         raise UserError(f"--html and --json are both {config.html}; name two files")
-    for path in filter(None, (config.html, config.json)):   # said before anything takes time
-        check_replaceable(path)
-        if not Path(path).parent.is_dir():
-            raise UserError(f"{path}: there is no such folder; make it, or name another file")
+    for flag, path in (("--html", config.html), ("--json", config.json)):
+        if path:
+            page.check(path, flag)
     counts = [n for n in numbers(config.best_of, int, 0) if n]
     if max(counts, default=0) > MOST:
         raise UserError(f"--best-of {config.best_of}: at most {MOST}; each prompt takes so many responses")

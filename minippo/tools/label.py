@@ -78,7 +78,8 @@ def main(config):
             answers.add(Answer(prompt, left, right, said, model.guess(left, right)))
             if said != "skip" and answered(answers.given) % config.every == 0:
                 print(report(answers.given), flush=True)
-        print(f"{report(answers.given)}\nwritten: {answers.out}")
+        print(f"{report(answers.given)}\n" + (f"written: {answers.out}" if answers.out.exists() else
+                                              "nothing is written yet: no answer was given"))
 
 
 def answered(given):

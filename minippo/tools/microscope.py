@@ -44,6 +44,7 @@ def main(config):
     """Look at an update or two of a run, and write the page."""
     if len(config.run) != 1:
         raise UserError(f"{len(config.run)} folders; name one run of stage 3")
+    page.check(config.out)
     run = config.run[0]
     looks, tokenizer, asked = looks_of(config, run)
     given = {name: shown(x, tokenizer, config.responses, TITLES[name])
@@ -51,7 +52,7 @@ def main(config):
     if "start" in given:
         row = runs.record(run)[0]
         given["start"] |= {"record": row, "says": agreement(given["start"]["logged"], row)}
-    body = (f"<p>One update of PPO on the models of <code>{page.escaped(run)}</code>, made by the "
+    body = (f"<p>Real updates of PPO on the models of <code>{page.escaped(run)}</code>, made by the "
             'functions that train.</p>\n<div id="scope"></div>')
     page.write(config.out, page.page("PPO under the microscope", body, "microscope", looks=given))
     for x in given.values():

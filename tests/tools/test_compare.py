@@ -183,7 +183,7 @@ def test_settings_that_stage_3_does_not_write_are_refused(damage):
 
 
 @pytest.mark.parametrize("flags, words", [
-    ("reward ppo", "reward: holds a reward model, which writes nothing|stage 1 or 3"),
+    ("reward ppo", "reward: holds a reward model, which is no model to compare|stage 1 or 3"),
     ("ppo --reference reward", "reward: holds a reward model"),
     ("ppo --reward pretrain", "pretrain: holds the model of pretrain.py|train_reward.py"),
     ("pretrain", "--reward is needed|no model of stage 3|name its folder"),
@@ -193,7 +193,7 @@ def test_settings_that_stage_3_does_not_write_are_refused(damage):
     ("ppo --best-of many", "'many': give numbers"),
     ("ppo --prompts 1", "--prompts|from 2 to 2048"),
     ("ppo --html no/such/page.html", "no/such/page.html: there is no such folder"),
-    ("ppo --json ppo", "ppo: a folder, where a file"),
+    ("ppo --json ppo", "--json ppo is a folder; name a file"),
     ("ppo --data nowhere.csv", "nowhere.csv"),
 ])
 def test_a_mistake_is_one_line_and_nothing_is_written(place, capsys, flags, words):

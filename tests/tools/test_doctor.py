@@ -371,7 +371,7 @@ def test_a_run_that_was_stopped_with_its_state_saved_is_healthy(tmp_path):
 
 def test_a_run_that_broke_off_before_its_first_row_is_told_so(tmp_path, capsys):
     assert run(put(tmp_path / "run", "")) == 1
-    assert "the record is empty" in capsys.readouterr().out
+    assert "the record has no iteration" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("rows", [ppo(3), ""], ids=["rows", "empty"])

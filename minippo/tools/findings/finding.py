@@ -76,7 +76,7 @@ def not_finite(seen):
 
 def broke_off(seen):
     if seen.broken_off:
-        end = f"ends after iteration {seen.rows[-1]['iteration']}" if seen.rows else "is empty"
+        end = f"ends after iteration {seen.rows[-1]['iteration']}" if seen.rows else "has no iteration"
         return f"the record {end}; the run is not finished, nobody writes it, no state was saved at its end"
 
 
@@ -95,7 +95,7 @@ def no_better_than_chance(seen):
     if independent := min(seen.held_out.get(key, 0) for key in ("pairs", "texts")):
         share, error = seen.held_out["accuracy"], 0.5 / independent ** 0.5
         which = f"of {seen.held_out['texts']:,} held-out texts"
-    elif not seen.many:
+    elif not (seen.many and seen.finished):   # it may come late
         return None
     if share < 0.5 + max(0.05, error):
         return f"it orders {share:.1%} ± {error:.1%} of the pairs rightly {which}; chance: 50%"
@@ -125,7 +125,7 @@ ANY_STAGE = [
             "lower --lr; look at what gives the scores"),
     Finding("broke off", broke_off,
             "NaN or infinity ends a run (exit status 3, and the last line it printed says which number); "
-            "so does a kill",
+            "so does a kill, or an error before the first iteration",
             "if it was NaN or infinity, lower --lr, and begin again with --overwrite; after a kill go on "
             "with --resume"),
 ]

@@ -100,9 +100,10 @@ def cut_off(seen):
 
 
 def nothing_learned(seen):
-    """A rise that is below twice its standard error, or below a tenth of a deviation, is none."""
+    """At the end, a rise below twice its standard error, or below a tenth of a deviation, is none."""
     change, error = seen.change("objective/scores")
-    if len(seen.rows) >= 2 * MANY and change < max(2 * error, 0.1 * seen.start("objective/scores_std")):
+    enough = max(2 * error, 0.1 * seen.start("objective/scores_std"))
+    if seen.finished and len(seen.rows) >= 2 * MANY and change < enough:
         return f"the mean score changes by {change:+.2f} ± {error:.2f} over {len(seen.rows)} iterations"
 
 

@@ -88,8 +88,8 @@ def stage_of(folder):
     """"pretrain" or "ppo"; UserError if the folder holds no model that writes."""
     stage = checkpoint.read_config(folder)["stage"]
     if stage == "reward":
-        raise UserError(f"{folder}: holds a reward model, which writes nothing; name folders of stage 1 or 3 "
-                        "(and this one with --reward)")
+        raise UserError(f"{folder}: holds a reward model, which is no model to compare; name folders of "
+                        "stage 1 or 3 (and this one with --reward)")
     return stage
 
 

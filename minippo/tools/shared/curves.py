@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 from minippo.run.errors import UserError, printable
-from minippo.run.files import check_replaceable, write_atomically
+from minippo.run.files import write_atomically
+from minippo.tools.shared import page
 from minippo.tools.shared.page import escaped
 from minippo.tools.shared.runs import is_number
 
@@ -21,8 +22,9 @@ ROOM = (0.17, 0.21, 0.81, 0.75)   # of the axes in a panel: left, bottom, width,
 
 SECTIONS = [   # heading, a sentence, and the panels: key of the record, title, what it says
     ("Score and its price", "", [
-        ("objective/scores", "Score", "Mean of the reward model's; 0 is the pretrained model's mean, 1 its "
-                                      "deviation. Of --target negative: minus that."),
+        ("objective/scores", "Score", "Mean of the reward model's; 0 is the mean of the pretrained "
+                                      "model's that end, 1 their deviation. Of --target negative: "
+                                      "minus that."),
         ("objective/paid", "Paid", "What PPO pays: the score, or --missing-end-score for a response that was "
                                    "cut off."),
         ("objective/kl", "KL from the reference", "Nats per response: the price, and how far the policy has "
@@ -86,9 +88,7 @@ def check(flag, file):
     """UserError, before the work, unless a figure can be written to the file that a flag names."""
     if Path(file).suffix not in ENDINGS:
         raise UserError(f"{flag} {file}: the name has to end in {', '.join(ENDINGS)}")
-    if not Path(file).absolute().parent.is_dir():
-        raise UserError(f"{flag} {file}: there is no such folder; make it, or name another")
-    check_replaceable(file)
+    page.check(file, flag)
 
 
 def saved(drawing, ending, **settings):

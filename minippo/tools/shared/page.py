@@ -77,9 +77,18 @@ def table(header, rows, caption=""):
             f"<tbody>{body}</tbody></table></div>\n")
 
 
+def check(path, flag="--out"):
+    """UserError, before anything takes time, unless a file can be written there."""
+    if not str(path).strip():
+        raise UserError(f"{flag} is empty; name a file")
+    if Path(path).is_dir():
+        raise UserError(f"{flag} {path} is a folder; name a file")
+    if not Path(path).absolute().parent.is_dir():
+        raise UserError(f"{flag} {path}: there is no such folder; make it, or name another file")
+    check_replaceable(path)
+
+
 def write(path, text):
     """Write a page; UserError if it cannot be written, or if a link or a folder stands there."""
-    if not str(path).strip():
-        raise UserError("--out is empty; name a file")
-    check_replaceable(path)
+    check(path)
     write_atomically(path, text.encode("utf-8", "replace"))   # half a surrogate pair has no bytes
