@@ -247,7 +247,7 @@ function describe() {
     (key === "clipped" ? `${fixed(100 * average, 1)} % clipped` : key === "share" ? "mean size 1×" : `mean ${shown(key, average)}`) +
     (moves(key) ? "" : "; an update leaves it as it is");
   document.getElementById("legend").replaceChildren(...(key === "clipped" ? [] :
-    [shown(key, middle(key) - limit(key)), make("i"), shown(key, middle(key) + limit(key))]));
+    [`${shown(key, middle(key) - limit(key))} or less`, make("i"), `${shown(key, middle(key) + limit(key))} or more`]));
 }
 
 function paint(cell) {
