@@ -7,15 +7,15 @@ half). --judge names a second one: a reward model trained on pairs of that part,
 writes for train_reward.py --data. Last come the first --dialogues held-out turns with every reply.
 """
 
-import json
 from dataclasses import dataclass
 from itertools import chain
+from statistics import fmean
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from benchmarks.translation import answers, mean_words
+from benchmarks.translation import answers, as_jsonl, mean_words
 from minippo import data
 from minippo.corpora.read import read
 from minippo.corpora.rows import Row
@@ -68,12 +68,6 @@ def main(config):
               sep="\n")
 
 
-def as_jsonl(rows):
-    """Pairs as train_reward.py --data reads them."""
-    return "".join(json.dumps({"prompt": row.prompt, "chosen": row.text, "rejected": row.rejected}) + "\n"
-                   for row in rows)
-
-
 def accuracy(judge, rows):
     """How often the real reply gets more than the one to something else."""
     turns, real, other = ([getattr(row, side) for row in rows] for side in ("prompt", "text", "rejected"))
@@ -92,7 +86,7 @@ def table(judges, rows, replies):
                 share = won(*(judge(turns, side).tolist() for side in (mine, texts)))
                 found[name].append(cell(share, None))
     for name, (mine, ended) in replies.items():
-        found[name] += [f"{distinct(mine, 2):.2f}", f"{mean_words(mine):.1f}", f"{ended:.0%}"]
+        found[name] += [f"{distinct(mine, 2):.2f}", f"{mean_words(mine):.1f}", f"{fmean(ended):.0%}"]
     return (*header, "distinct-2", "words", "ended"), list(found.values())
 
 

@@ -4,9 +4,15 @@ table.
 All held-out rows with a prompt of their own that fits the first model (of the part "test", which no stage
 learns from) are answered once by each model. Both figures are sacrebleu's: chrF2, and BLEU (13a tokens, upper
 and lower case kept).
+
+--pairs FILE writes preferences in place of that: of the rows that rate in other data (60 and 30 of 100), the
+true text is chosen and the first model's own sampled answer rejected. An answer that was cut off is left out:
+that it does not end would give it away. train_reward.py --data FILE learns to tell true from model-made.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
+from statistics import fmean
 
 import torch
 
@@ -17,6 +23,7 @@ from minippo.run import checkpoint
 from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
+from minippo.run.files import write_atomically
 from minippo.run.flags import DeviceConfig, option, words
 from minippo.run.rows import fitting
 from minippo.tokens import pad_left
@@ -31,43 +38,70 @@ class Config(DeviceConfig):
     data: str = option("verses", "rows of a prompt and the true text")
     length: int = option(72, "tokens of an answer, at most", low=1)
     temperature: float = option(0.8, "of the sampled answers", low=0.01)
-    count: int = option(0, "so many of the held-out rows; 0 = all", low=0)
+    count: int = option(0, "so many of the held-out rows, or of those for --pairs; 0 = all", low=0)
+    pairs: str = option("", "only write pairs, true against model-made, to this file")
 
 
 def main(config):
+    if config.pairs:
+        return write_pairs(config)
     try:
         import sacrebleu
     except ImportError:
         raise UserError("this needs sacrebleu: pip install sacrebleu") from None
-    lm, tokenizer = checkpoint.load_lm(config.models[0])
-    fit = fitting(data.split(read(config.data)), tokenizer, test=lm.config.context - config.length)
-    rows = [row for row in fit["test"] if row.prompt][:config.count or None]
-    if not rows:
-        raise UserError(f"{config.data}: no held-out row has a prompt of its own; name data of pairs")
+    rows = answerable(config, "test")
     truths, found = [row.text for row in rows], []
     for name in config.models:
         for how, top_k in (("greedy", 1), ("sampled", 0)):
             texts, ended = answers(config, name, rows, top_k)
             found.append((name, how, f"{sacrebleu.corpus_chrf(texts, [truths]).score:.2f}",
                           f"{sacrebleu.corpus_bleu(texts, [truths]).score:.2f}",
-                          f"{mean_words(texts):.1f}", f"{ended:.0%}"))
+                          f"{mean_words(texts):.1f}", f"{fmean(ended):.0%}"))
     print(markdown(("model", "", "chrF", "BLEU", "words", "ended"), found))
     print(f"\n{len(rows)} rows; the true texts have {mean_words(truths):.1f} words")
 
 
+def answerable(config, *parts):
+    """The rows of some parts that have a prompt of their own, which fits into the first model."""
+    lm, tokenizer = checkpoint.load_lm(config.models[0])
+    fit = fitting(data.split(read(config.data)), tokenizer,
+                  **dict.fromkeys(parts, lm.config.context - config.length))
+    rows = [row for part in parts for row in fit[part] if row.prompt][:config.count or None]
+    if not rows:
+        raise UserError(f"{config.data}: no row of {' or '.join(parts)} has a prompt of its own; name data "
+                        "of pairs")
+    return rows
+
+
+def write_pairs(config):
+    rows = answerable(config, "reward", "judge")
+    given = answers(config, config.models[0], rows, 0)
+    pairs = [replace(row, rejected=text) for row, text, ended in zip(rows, *given)
+             if ended and text.strip() and text != row.text]
+    write_atomically(config.pairs, as_jsonl(pairs).encode())
+    print(f"written: {config.pairs}, {len(pairs):,} pairs; {len(rows) - len(pairs):,} of {len(rows):,} "
+          "answers were cut off, empty or the true text")
+
+
+def as_jsonl(rows):
+    """Pairs as train_reward.py --data reads them."""
+    return "".join(json.dumps({"prompt": row.prompt, "chosen": row.text, "rejected": row.rejected}) + "\n"
+                   for row in rows)
+
+
 @torch.no_grad()
 def answers(config, name, rows, top_k):
-    """A model's answer to the prompt of each row, and the share of them that end: texts, a number."""
+    """A model's answer to the prompt of each row, and whether it ends: two lists."""
     lm, tokenizer = checkpoint.load_lm(name)
     place(lm, pick_device(config.device), config.precision)
     examples = data.encode(rows, tokenizer, lm.config.context - config.length)
-    generator, texts, ended = torch.Generator().manual_seed(config.seed), [], 0
+    generator, texts, ended = torch.Generator().manual_seed(config.seed), [], []
     for i in range(0, len(rows), AT_ONCE):
         query = pad_left([query for query, _ in examples[i:i + AT_ONCE]]).to(lm.embedding.weight.device)
         response = generate(lm, query, config.length, config.temperature, top_k, generator=generator)
         texts += [tokenizer.decode(row) for row in response]
-        ended += (response == lm.end).any(1).sum().item()
-    return texts, ended / len(rows)
+        ended += (response == lm.end).any(1).tolist()
+    return texts, ended
 
 
 def mean_words(texts):

@@ -90,6 +90,7 @@ def _row(record, where, used):
         raise UserError(f"{where}: no text; found {found:.200}; needed {names}, "
                         "or chosen and rejected")
     text, prompt = _text(record, name, where), _text(record, "prompt", where)
+    text = text.replace("<br />", " ") if name == "review" else text   # as IMDB's have it
     rejected = _text(record, "rejected", where) if pair else ""
     if not (pair or prompt):   # else the space between prompt and response counts
         text = text.strip()
@@ -220,7 +221,7 @@ def _folder(path):
             raise UserError(f"{path}: {sign}/ is empty, or without a usable row; it needs .txt "
                             f"files of at most {LONGEST_REVIEW} characters")
         for file, review in found:
-            yield file, {"text": review.replace("<br />", " "), "label": sign}
+            yield file, {"review": review, "label": sign}
 
 
 READERS = {".txt": _txt, ".csv": _table, ".tsv": _table, ".jsonl": _jsonl}

@@ -48,7 +48,8 @@ def test_an_untrained_matcher_counts_shared_words_and_survives_unknown_ones(monk
 
 def test_a_model_is_compared_with_the_first_one_and_with_the_real_replies():
     rows = [Row(str(i), "r" * 3, prompt="t\n", rejected="x") for i in range(4)]
-    written = {"before": (["a", "bb", "cc", "dddd"], 1.0), "after": (["aa", "bb", "c", "ddddd"], 0.5)}
+    written = {"before": (["a", "bb", "cc", "dddd"], [True] * 4),
+               "after": (["aa", "bb", "c", "ddddd"], [True, False] * 2)}
     judges = {"matcher": lambda turns, texts: torch.tensor([float(len(text)) for text in texts])}
     header, found = replies.table(judges, rows, written)
     assert header == ("model", "matcher: above the reference's", "matcher: above the real reply",
@@ -94,7 +95,7 @@ def test_replies_before_and_after_stand_below_their_turns(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pairs.jsonl").write_text(replies.as_jsonl(pairs(400)))
     monkeypatch.setattr(replies, "answers", lambda config, name, rows, top_k: (
-        [f"{name} to {row.prompt.strip()}" for row in rows], 1.0))
+        [f"{name} to {row.prompt.strip()}" for row in rows], [True]))
     replies.main(replies.Config(models=("one", "two"), data="pairs.jsonl", count=9, dialogues=2))
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("right on so many of ") and "; matcher " in printed[0]

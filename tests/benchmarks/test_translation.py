@@ -52,30 +52,45 @@ def test_every_row_is_answered_in_order_and_the_share_that_ends_is_counted(confi
 
     monkeypatch.setattr(translation, "generate", generate)
     texts, ended = translation.answers(config, "one", rows, 1)
-    assert len(texts) == 5 and ended == 3 / 5
+    assert len(texts) == 5 and ended == [True, False, True, False, True]
     assert texts == [row.prompt for row in rows]
 
 
 def test_the_true_text_itself_has_100_of_both(config, monkeypatch, capsys):
     pytest.importorskip("sacrebleu")
     monkeypatch.setattr(translation, "answers", lambda config, name, rows, top_k: (
-        [row.text if name == "one" else "nothing of it" for row in rows], 0.5))
+        [row.text if name == "one" else "nothing of it" for row in rows], [True, False, True]))
     config.data, config.count = "long.jsonl", 3
     lines = [{"prompt": f"{i}\n", "text": f"a text of five words {i}"} for i in range(300)]
     Path("long.jsonl").write_text("\n".join(map(json.dumps, lines)))
     translation.main(config)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "| model |  | chrF | BLEU | words | ended |"
-    assert printed[2] == "| one | greedy | 100.00 | 100.00 | 6.0 | 50% |"
+    assert printed[2] == "| one | greedy | 100.00 | 100.00 | 6.0 | 67% |"
     assert float(printed[4].split(" | ")[3]) < 20
     assert printed[-1] == "3 rows; the true texts have 6.0 words"
+
+
+def test_pairs_are_the_true_text_against_an_answer_that_ended_and_is_another(config, monkeypatch, capsys):
+    def answers(config, name, rows, top_k):
+        assert (name, top_k) == ("one", 0)
+        texts = ["", rows[1].text, *(f"made {i}" for i in range(2, len(rows)))]
+        return texts, [i != 2 for i in range(len(rows))]
+    monkeypatch.setattr(translation, "answers", answers)
+    config.pairs = "true.jsonl"
+    translation.main(config)
+    parts = data.split(read("pairs.jsonl"))
+    rated = parts["reward"] + parts["judge"]   # what PPO's prompts and the figures come from is not among it
+    written = [(row.prompt, row.text, row.rejected) for row in read("true.jsonl")]
+    assert written == [(row.prompt, row.text, f"made {i}") for i, row in enumerate(rated) if i > 2]
+    assert f"{len(rated) - 3:,} pairs; 3 of {len(rated):,} answers" in capsys.readouterr().out
 
 
 def test_without_sacrebleu_or_without_prompts_a_line_says_what_to_do(config, monkeypatch):
     monkeypatch.setitem(sys.modules, "sacrebleu", torch)   # anything that can be imported
     Path("texts.txt").write_text("\n".join(f"line {i}" for i in range(300)))
     config.data = "texts.txt"
-    with pytest.raises(UserError, match="no held-out row has a prompt of its own"):
+    with pytest.raises(UserError, match="no row of test has a prompt of its own"):
         translation.main(config)
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     with pytest.raises(UserError, match="pip install sacrebleu"):

@@ -208,7 +208,15 @@ def test_a_folder_of_reviews_is_read_with_signs_and_without_breaks(tmp_path, spl
     assert [(row.text, row.rating) for row in rows] == expected
 
 
+def test_a_table_of_reviews_as_kaggle_has_it_is_read_as_the_folder_is(tmp_path):
+    rows = read(file(tmp_path, "IMDB Dataset.csv", 'review,sentiment\n"good, <br /><br />film",positive\n'
+                                                   "bad film,negative\n"))
+    assert [(row.text, row.rating) for row in rows] == [("good,   film", 1.0), ("bad film", -1.0)]
+    assert read(file(tmp_path, "a.csv", "text,label\na <br /> b,pos\n"))[0].text == "a <br /> b"
+
+
 def test_a_folder_gives_the_first_short_reviews_of_each_sign(tmp_path, monkeypatch, capsys):
+    assert own.REVIEWS == 5000   # of each sign: 10,000
     monkeypatch.setattr(own, "REVIEWS", 2)
     for sign in ("pos", "neg"):
         for number, length in enumerate([1001, 1000, 10, 11]):
