@@ -132,6 +132,9 @@ def test_a_library_s_trainer(folder, capsys):
     assert [stats.keys() == {"ppo/loss/policy", "ppo/loss/value", "ppo/loss/total"}
             for stats in names["objective"]] == [True, True]
     assert len(names["history"]) == len(names["rl"]) == 2 and names["rl"][0]["objective/kl"] == 0
+    for stats in names["rl"]:
+        difference = stats["ppo/returns/mean"] - stats["ppo/val/mean"]
+        assert stats["advantages"] == pytest.approx(difference, abs=1e-5)
     assert "generate" not in vars(names["policy"])   # writes itself again
     assert 4 <= names["length"] <= 16 and names["rollout"].response.shape[1] <= names["length"]
     assert names["seen"]["objective/scores"] == names["seen"]["tokens/responses_len_mean"]
@@ -174,7 +177,7 @@ def test_every_section_has_its_tables_and_snippets_and_every_command_exists():
         assert "| there | here |" in SECTIONS[section]
         assert "| what goes wrong in such programs | here |" in SECTIONS[section]
         assert blocks(section)
-    named = re.findall(r"python -m minippo (\w+)", PAGE)
+    named = re.findall(r"python -m minippo ([\w-]+)", PAGE)
     assert set(named) == {"generate", "compare", "report"} <= COMMANDS.keys()
 
 

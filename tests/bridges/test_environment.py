@@ -8,7 +8,7 @@ import torch
 
 from minippo.bridges.environment import TextGeneration, array, as_gymnasium
 from minippo.policy import ActorCritic
-from minippo.ppo import PPOConfig, collect
+from minippo.ppo import PPOConfig, collect, gae
 from minippo.run.errors import UserError
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD, pad_left, pad_right
@@ -132,6 +132,8 @@ def test_token_by_token_the_rewards_are_those_that_collect_pays_at_once(architec
         assert steps[-1][1:] == (tokens[-1] == END, tokens[-1] != END)
         returns.append(sum(reward for reward, _, _ in steps))
     assert returns == pytest.approx(rollout.rewards.sum(1).tolist(), abs=1e-4)
+    _, undiscounted = gae(rollout.rewards, rollout.values, 1.0, 1.0)   # of the first state: all that follows
+    assert returns == pytest.approx(undiscounted[:, 0].tolist(), abs=1e-4)
     assert not with_kl or rollout.rewards[:, 0].abs().min() > 0   # every token paid
 
 
