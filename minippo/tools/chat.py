@@ -1,22 +1,14 @@
 """Type a line, and a model answers: token by token, with its score if a reward model is there."""
 
 import sys
-from dataclasses import dataclass
 
 from minippo.run.errors import UserError, complain
-from minippo.run.flags import option
 from minippo.tools.shared.tables import flat
-from minippo.tools.shared.writing import WritingConfig, say, typed, writers
+from minippo.tools.shared.writing import WritingConfig, say, writers
 
+Config = WritingConfig
 QUIT = "/quit"
 MOST_BYTES = 2**16   # of a line
-
-
-@dataclass
-class Config(WritingConfig):
-    GROUP = "the texts"
-    after: str = option("", r"text between what you type and the answer: '\n' for a model of dialogues, "
-                            "nothing for one that continues")
 
 
 def main(config):
@@ -27,7 +19,7 @@ def main(config):
     try:
         for number, line in lines("> " if typing else ""):
             try:
-                answer(models, line, f"line {number}:", config)
+                answer(models, line, f"line {number}:")
             except UserError as error:
                 if not typing:
                     raise
@@ -52,10 +44,10 @@ def lines(sign):
         print()
 
 
-def answer(models, line, where, config):
+def answer(models, line, where):
     """Print the answer of each model to a line, bytes; UserError, before any, if it is no prompt of one."""
     try:
-        text = line.decode("utf-8") + typed(config.after)
+        text = line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{where} not UTF-8 from byte {error.start} on; write it as UTF-8") from None
     queries = [model.query(text, where) for model in models]

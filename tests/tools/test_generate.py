@@ -70,6 +70,12 @@ def test_tokens_one_by_one_are_those_of_generate_by_the_same_draws(lm, query, ch
     assert ended == {True, False} or choice[1]   # the end is never among the 4 likeliest
 
 
+def test_what_comes_after_a_prompt_is_read_by_the_model_and_shown_to_no_one(here, capsys):
+    assert writer_of(after="\\n").query("hello") == writer_of().query("hello\n")
+    main(config_of(prompt="hello", after="\\n", n=1))
+    assert written(capsys)[0].startswith("hello |")
+
+
 @pytest.mark.parametrize("stops", [(), tuple("abcdefghijklmnopqrstuvwxyz"), ("\ufffd", "\\n")])
 def test_pieces_joined_are_the_text_and_the_score_of_the_answer(here, stops):
     lengths, one, other = set(), *(writer_of(reward="reward", stop=stops) for _ in range(2))

@@ -27,6 +27,8 @@ class WritingConfig(DeviceConfig):
     top_k: int = option(0, "choose among so many likeliest tokens; 0 = all", low=0)
     top_p: float = option(1.0, "choose among the likeliest tokens of this probability together",
                           low=0.01, high=1)
+    after: str = option("", r"text between a prompt and the answer: '\n' for a model of dialogues, "
+                            "nothing for one that continues")
     stop: tuple = option((), r"text before which an answer is cut off (\n: a new line)")
 
 
@@ -63,7 +65,7 @@ class Writer:
     def query(self, text, where="--prompt"):
         """The tokens of a prompt, a list; UserError naming where it stands if it does not fit."""
         try:
-            tokens = [self.tokenizer.end] + self.tokenizer.encode(text)
+            tokens = [self.tokenizer.end] + self.tokenizer.encode(text + typed(self.config.after))
         except UnicodeEncodeError as error:
             raise UserError(f"{where} {text!a:.40} is not UTF-8 from character {error.start} on; "
                             "write it as UTF-8") from None
