@@ -76,7 +76,8 @@ def main(config):
                 print("taken back" if answers.undo() else "there is nothing to take back")
                 continue
             answers.add(Answer(prompt, left, right, said, model.guess(left, right)))
-            if said != "skip" and answered(answers.given) % config.every == 0:
+            so_far = answered(answers.given)
+            if said != "skip" and so_far % config.every == 0 and so_far < config.count:
                 print(report(answers.given), flush=True)
         print(f"{report(answers.given)}\n" + (f"written: {answers.out}" if answers.out.exists() else
                                               "nothing is written yet: no answer was given"))
