@@ -207,7 +207,7 @@ def test_a_figure_of_all_runs(tmp_path):
     ("nowhere/optimum.png", "--plot nowhere/optimum.png: there is no such folder; make it"),
     ("optimum.foo", r"--plot optimum.foo: the name has to end in \.svg, \.png, \.pdf"),
     ("link.png", "link.png: a link, where a file"),
-    ("folder.png", "folder.png: a folder, where a file"),
+    ("folder.png", "--plot folder.png is a folder; name a file"),
 ])
 def test_what_no_figure_can_be_written_to_is_said_before_work(tmp_path, monkeypatch, capsys, plot, message):
     pytest.importorskip("matplotlib")

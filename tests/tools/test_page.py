@@ -124,6 +124,6 @@ def test_a_page_is_not_written_through_a_link_nor_without_a_name(tmp_path):
         write(tmp_path / "link.html", "x")
     with pytest.raises(UserError, match="--out is empty; name a file"):
         write(" ", "x")
-    with pytest.raises(UserError, match="nowhere.a.html: cannot be written"):
+    with pytest.raises(UserError, match="nowhere.a.html: there is no such folder"):
         write(Path(tmp_path, "nowhere/a.html"), "x")
     assert far.read_text() == "mine"
