@@ -7,7 +7,6 @@ Below them a bag of words fit on each kind's own comparisons, and people's ceili
 """
 
 from dataclasses import dataclass
-from statistics import fmean
 
 import torch
 
@@ -18,7 +17,7 @@ from minippo.run.devices import pick_device, place
 from minippo.run.exits import launch
 from minippo.run.flags import DeviceConfig, option, words
 from minippo.tools.shared import calibration, runs
-from minippo.tools.shared.tables import markdown
+from minippo.tools.shared.tables import markdown, spread
 
 
 @dataclass
@@ -34,8 +33,10 @@ def main(config):
     for folder in config.rewards:
         trained = runs.settings(folder).get("data", "?")
         found.setdefault(trained, []).append([transferred(config, folder, kind) for kind in kinds])
-    table = [(f"{trained} ({len(each)})", *(spread([x["accuracy"] for x in column]) for column in zip(*each)))
-             for trained, each in found.items()]
+    table = []
+    for trained, each in found.items():
+        shares = [[x["accuracy"] for x in column] for column in zip(*each)]
+        table.append((f"{trained} ({len(each)})", *(spread(share, 3) for share in shares)))
     first = next(iter(found.values()))[0]
     for name, key in (("bag of words of that kind", "bag_of_words"), ("people's ceiling", "ceiling")):
         table.append((name, *(f"{x[key]:.3f}" if key in x else "-" for x in first)))
@@ -52,11 +53,6 @@ def transferred(config, folder, kind):
     generator = torch.Generator().manual_seed(config.seed)   # the same comparisons for every reward model
     groups = training.groups(32, 3, generator)               # as many as train_reward.py makes by default
     return calibration.measure(model, training, groups, fresh, generator, config.count)
-
-
-def spread(numbers):
-    alone = f"{fmean(numbers):.3f}"
-    return f"{alone} ({min(numbers):.3f} to {max(numbers):.3f})" if len(numbers) > 1 else alone
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from minippo.run.errors import UserError
 from minippo.run.files import write_atomically
 from minippo.tools.shared import curves
 from minippo.tools.shared.comparison import best_of_kl
-from minippo.tools.shared.tables import markdown
+from minippo.tools.shared.tables import markdown, spread
 
 BEST, PPO = "best of n", "PPO"
 COLUMNS = {"kl": "KL", "score": "learned score", "judge": "judge's score",
@@ -98,9 +98,7 @@ def table(points):
         for setting, group in by_setting(points, method).items():
             rows.append([label(method, setting)])
             for name in COLUMNS:
-                x = [p[name] for p in group]
-                low, mean, high = (f"{round(f(x), 2) + 0.0:.2f}" for f in (min, np.mean, max))
-                rows[-1].append(mean if low == high else f"{mean} ({low} to {high})")
+                rows[-1].append(spread([p[name] for p in group], 2))
     return markdown(["", *COLUMNS.values()], rows) + NOTE
 
 

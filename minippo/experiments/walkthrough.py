@@ -90,15 +90,14 @@ def judged(rollout, config):
     price, rewards = (penalized_rewards(x, logprobs, rollout.reference_logprobs, mask, config.kl_coef)
                       for x in (0 * scores, scores))
     advantages, returns = gae(rewards, values, config.gamma, config.lam)
-    mean = masked_mean(advantages, mask)
+    mean, white = masked_mean(advantages, mask), whiten(advantages, mask)
     return {"logp": by_place(logprobs), "ref": by_place(rollout.reference_logprobs),
             "kl": by_place(kl_estimates(logprobs, rollout.reference_logprobs)[0]),
             "score": [*map(Number, scores)], "preference": Number(preference_loss(scores[:1], scores[1:])),
             "price": by_place(price), "reward": by_place(rewards), "value": by_place(values),
             "delta": by_place(gae(rewards, values, config.gamma, 0)[0]),
             "advantage": by_place(advantages), "returns": by_place(returns),
-            "white": by_place(whiten(advantages, mask)),
-            "adds": by_place(-whiten(advantages, mask)), "mean": Number(mean),
+            "white": by_place(white), "adds": by_place(-white), "mean": Number(mean),
             "std": Number(masked_mean((advantages - mean).square(), mask).sqrt()),
             "loss_value": Number(value_loss(values, values, returns, mask, config.value_clip))}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minippo.tools.shared.tables import markdown, table, width
+from minippo.tools.shared.tables import markdown, spread, table, width
 
 
 def test_the_first_column_stands_left_and_the_others_right():
@@ -33,3 +33,9 @@ def test_wide_letters_do_not_shift_the_columns_behind_them():
 
 def test_markdown_keeps_a_bar_inside_its_cell():
     assert markdown(["a", "b"], [["x|y", 1]]) == "| a | b |\n| --- | --- |\n| x\\|y | 1 |"
+
+
+def test_a_spread_is_the_mean_with_the_ends_unless_they_show_the_same():
+    assert spread([0.1, 0.3, 0.2], 2) == "0.20 (0.10 to 0.30)"
+    assert spread([0.701, 0.699], 2) == spread([0.7], 2) == "0.70"
+    assert spread([-0.001], 2) == "0.00"   # no minus before 0

@@ -84,8 +84,7 @@ def broke_off(seen):
 
 def no_better_than_chance(seen):
     """Of two texts chance picks the better one every other time. A twentieth more says nothing that PPO
-    could follow (two people agree on nine pairs of ten), nor does a standard error if that is larger: of
-    few pairs only a share that chance itself often reaches is held against a model.
+    could follow (two people agree on nine pairs of ten), nor does a standard error if that is larger.
 
     Noise can be learned by heart, so texts that were not trained on decide once they are measured. Chance's
     share of n pairs has an error of 0.5 / sqrt(n); pairs of few texts say no more than so many texts.

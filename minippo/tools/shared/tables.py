@@ -1,6 +1,7 @@
 """A table for the terminal or for a Markdown page: the first column to the left, the others to the right."""
 
 import unicodedata
+from statistics import fmean
 
 
 def table(header, rows):
@@ -31,3 +32,9 @@ def width(text):
 def flat(text):
     """A text without new lines: two letters show each. (The Screen shows other controls.)"""
     return text.replace("\n", "\\n")
+
+
+def spread(numbers, digits):
+    """The mean, and in brackets the smallest and the largest, if they show another number."""
+    low, mean, high = (f"{round(f(numbers), digits) + 0.0:.{digits}f}" for f in (min, fmean, max))
+    return mean if low == high else f"{mean} ({low} to {high})"
