@@ -17,6 +17,7 @@ from minippo.run import checkpoint
 from minippo.run.commands import COMMANDS, tool
 from minippo.run.exits import launch
 from minippo.tools.shared import runs
+from tests.bridges.gpt2_by_hand import folder_of
 from tests.robustness.world import STAGES
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs/coming-from.md").read_text(encoding="utf-8")
@@ -41,14 +42,18 @@ def sized(name):
     return [*flags, "--data", "data.csv", "--device", "cpu", "--precision", "fp32"]
 
 
+NEEDS = {"report": "matplotlib", "export-gpt2": "safetensors"}   # what not everybody has installed
+
+
 def command(line):
     """Run a command of the page in process, a script with the flags that make it small."""
     python, *words = shlex.split(line)
     assert python == "python"
     if words[:2] == ["-m", "minippo"]:
-        if words[2] == "report" and importlib.util.find_spec("matplotlib") is None:
+        if (package := NEEDS.get(words[2])) and not importlib.util.find_spec(package):
             return
-        module, device = tool(words[2]), [] if words[2] == "report" else ["--device", "cpu"]
+        module = tool(words[2])
+        device = ["--device", "cpu"] if hasattr(module.Config, "device") else []
         launch(module.main, module.Config, "", words[3:] + device)
     else:
         script = SCRIPTS[words[0]][0]
@@ -57,7 +62,7 @@ def command(line):
 
 @pytest.fixture
 def folder(made, tmp_path, monkeypatch):
-    """Where the three scripts have run: `runs/`, and the data they learned from; modules are forgotten."""
+    """Where the three scripts have run: `runs/`, their data, and a GPT-2; modules are forgotten."""
     shutil.copytree(made, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
     for stage in STAGES:
@@ -66,6 +71,7 @@ def folder(made, tmp_path, monkeypatch):
         Path("reviews", sign).mkdir(parents=True)
         for i, row in enumerate(rows):
             Path("reviews", sign, f"{i}.txt").write_text(row.text)
+    folder_of(Path("gpt2"))
     monkeypatch.setenv("MINIPPO_CACHE", str(tmp_path / "nothing"))   # nothing is downloaded
     torch.manual_seed(0)
     before = set(sys.modules)
@@ -146,6 +152,9 @@ def test_a_library_s_trainer(folder, capsys):
     if importlib.util.find_spec("matplotlib"):
         assert "Total loss and mean reward" in Path("both.html").read_text(encoding="utf-8")
     assert "ppo/loss/total" in runs.record("runs/negative")[-1]
+    assert checkpoint.load_policy("runs/gpt2-ppo")[0].lm.config == checkpoint.load_lm("runs/gpt2")[0].config
+    if importlib.util.find_spec("safetensors"):
+        assert Path("gpt2-ppo/model.safetensors").is_file()
 
 
 def test_ppo_for_a_sequence_to_sequence_transformer(folder, capsys):
@@ -178,7 +187,7 @@ def test_every_section_has_its_tables_and_snippets_and_every_command_exists():
         assert "| what goes wrong in such programs | here |" in SECTIONS[section]
         assert blocks(section)
     named = re.findall(r"python -m minippo ([\w-]+)", PAGE)
-    assert set(named) == {"generate", "compare", "report"} <= COMMANDS.keys()
+    assert set(named) == {"generate", "compare", "report", "import-gpt2", "export-gpt2"} <= COMMANDS.keys()
 
 
 def test_a_block_keeps_its_own_indents_and_empty_lines(monkeypatch):

@@ -16,7 +16,7 @@ PLAIN = {   # what may stand in the parts of a tokenizer.json: ours has nothing 
     "normalizer": lambda part: part is None,
     "pre_tokenizer": lambda part: kind_of(part) == "ByteLevel" and not part.get("add_prefix_space")
     and part.get("use_regex", True),
-    "post_processor": lambda part: part is None or kind_of(part) == "ByteLevel",   # moves offsets alone
+    "post_processor": lambda part: part is None or adds_nothing(part),
     "decoder": lambda part: kind_of(part) == "ByteLevel",
     "model": lambda part: isinstance(part, dict) and part.get("type", "BPE") == "BPE" and not any(
         part.get(name) for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix",
@@ -28,6 +28,12 @@ PLAIN = {   # what may stand in the parts of a tokenizer.json: ours has nothing 
 
 def kind_of(part):
     return part.get("type") if isinstance(part, dict) else None
+
+
+def adds_nothing(part):
+    """Whether a post-processor moves offsets alone, or has the text alone as its template."""
+    return kind_of(part) == "ByteLevel" or (kind_of(part) == "TemplateProcessing" and part.get("single") == [
+        {"Sequence": {"id": "A", "type_id": 0}}])
 
 
 def read(folder):

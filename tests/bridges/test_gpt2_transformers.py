@@ -33,7 +33,7 @@ def offline(monkeypatch):
 def gpt2(shape):
     """transformers' GPT-2, its weights so large that a wrong one shows."""
     torch.manual_seed(0)
-    config = transformers.GPT2Config(TOKENIZER.vocab_size, bos_token_id=TOKENIZER.end,
+    config = transformers.GPT2Config(vocab_size=TOKENIZER.vocab_size, bos_token_id=TOKENIZER.end,
                                      eos_token_id=TOKENIZER.end, initializer_range=0.15, **shape)
     model = transformers.GPT2LMHeadModel(config).eval()
     with torch.no_grad():
@@ -154,8 +154,10 @@ def test_out_a_policy_is_loaded_by_trl_with_its_value_head(tmp_path):
 @pytest.mark.parametrize("kind", ["whole", "pair"])
 def test_in_the_tokenizer_encodes_as_transformers_does(tmp_path, kind):
     theirs = their_folder(tmp_path, gpt2(SHAPES[0]))
-    if kind == "pair":
+    if kind == "pair":   # as transformers 4 writes it besides
         (tmp_path / "tokenizer.json").unlink()
+        (tmp_path / "v.json").rename(tmp_path / "vocab.json")
+        (tmp_path / "m.txt").rename(tmp_path / "merges.txt")
     agree(import_gpt2.read(tmp_path)[1], theirs)
 
 
@@ -163,7 +165,7 @@ def test_in_the_tokenizer_encodes_as_transformers_does(tmp_path, kind):
 def test_out_auto_tokenizer_encodes_as_ours_does(tmp_path, fast):
     exported(run_of(tmp_path / "run", lm_of(), "pretrain"), tmp_path / "hf")
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf", use_fast=fast)
-    assert theirs.is_fast is fast and theirs.model_max_length == 48
+    assert theirs.is_fast is (fast or transformers.__version__ >= "5") and theirs.model_max_length == 48
     agree(TOKENIZER, theirs)
 
 

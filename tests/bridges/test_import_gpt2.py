@@ -108,6 +108,14 @@ def test_the_tokenizer_is_the_same_whichever_files_it_comes_in(tmp_path, kind):
             tokenizer.encode(text)) == text
 
 
+def test_the_tokenizer_of_transformers_5_whose_template_is_the_text_alone_is_gpt2_s(tmp_path):
+    tree = as_huggingface_writes(json.loads(TOKENIZER.bpe.to_str()))
+    text, other = ({"Sequence": {"id": name, "type_id": i}} for i, name in enumerate("AB"))
+    template = {"type": "TemplateProcessing", "single": [text], "pair": [text, other], "special_tokens": {}}
+    write(folder_of(tmp_path) / "tokenizer.json", tree | {"post_processor": template})
+    assert read(tmp_path)[1].bpe.to_str() == TOKENIZER.bpe.to_str()
+
+
 def test_a_value_head_of_trl_makes_it_a_policy_whose_values_are_its(tmp_path):
     w = weights(extra=HEAD)
     folder_of(tmp_path / "hf", prefixed(weights()) | {name: w[name] for name in HEAD})

@@ -142,10 +142,12 @@ def test_a_damaged_or_missing_file_is_refused_by_name(tmp_path, name, damage, wo
     ("normalizer", {"type": "Lowercase"}), ("pre_tokenizer", None), ("pre_tokenizer", {"type": "Whitespace"}),
     ("pre_tokenizer", {"type": "ByteLevel", "add_prefix_space": True}),
     ("pre_tokenizer", {"type": "ByteLevel", "use_regex": False}), ("decoder", None),
-    ("post_processor", {"type": "TemplateProcessing"}), ("model", {"type": "WordPiece", "vocab": {}}),
-    ("model", {"type": "BPE", "dropout": 0.1}), ("model", {"end_of_word_suffix": "</w>"}),
-    ("model", {"ignore_merges": True}), ("model", []), ("added_tokens", None),
-    ("added_tokens", [{"content": "film", "id": 3, "special": False}]),
+    ("post_processor", {"type": "TemplateProcessing"}),
+    ("post_processor", {"type": "TemplateProcessing", "single": [   # adds a token before every text
+        {"SpecialToken": {"id": END, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]}),
+    ("model", {"type": "WordPiece", "vocab": {}}), ("model", {"type": "BPE", "dropout": 0.1}),
+    ("model", {"end_of_word_suffix": "</w>"}), ("model", {"ignore_merges": True}), ("model", []),
+    ("added_tokens", None), ("added_tokens", [{"content": "film", "id": 3, "special": False}]),
     ("added_tokens", [{"content": ["a"], "id": 3, "special": True}])])
 def test_a_tokenizer_that_is_not_gpt2_s_is_refused_by_its_part(tmp_path, part, piece):
     tree = as_huggingface_writes(json.loads(TOKENIZER.bpe.to_str()))
