@@ -1,4 +1,4 @@
-"""Does a dialogue agent answer what was said? By judges that the reward model has nothing to do with.
+"""Does a dialogue agent answer what was said? By judges of pairs that the reward model never saw.
 
 The first matches words of the turn with words of the reply. Fit on the pairs that the reward model learns
 from, it is the baseline of its accuracy (which train_reward.py prints); fit on the part "judge", which the
@@ -7,6 +7,7 @@ half). --judge names a second one: a reward model trained on pairs of that part,
 writes for train_reward.py --data. Last come the first --dialogues held-out turns with every reply.
 """
 
+import random
 from dataclasses import dataclass
 from itertools import chain
 from statistics import fmean
@@ -26,7 +27,7 @@ from minippo.run.exits import launch
 from minippo.run.files import write_atomically
 from minippo.run.flags import DeviceConfig, option, words
 from minippo.tools.compare import cell, won
-from minippo.tools.shared.calibration import score_all
+from minippo.tools.shared import calibration
 from minippo.tools.shared.comparison import distinct
 from minippo.tools.shared.tables import markdown
 from minippo.tools.shared.words import words as words_of
@@ -37,7 +38,7 @@ WIDTH, RATE, PASSES, BATCH = 256, 3e-3, 3, 512   # of the matcher: chosen on the
 @dataclass
 class Config(DeviceConfig):
     GROUP = "who replies to what"
-    models: tuple = words(("runs/chat", "runs/chat-ppo"), "folders of models: the reference first")
+    models: tuple = words(("runs/chat-pretrain", "runs/chat"), "folders of models: the reference first")
     data: str = option("chat", "pairs of replies, with prompts")
     judge: str = option("", "folder of a reward model trained on the part \"judge\"")
     judge_data: str = option("", "only write that part to this file, for train_reward.py --data")
@@ -54,7 +55,9 @@ def main(config):
     if config.judge_data:
         write_atomically(config.judge_data, as_jsonl(parts["judge"]).encode())
         return
-    held_out, rows = parts["prompts"] + parts["test"], parts["test"][:config.count]
+    held_out, rows = parts["prompts"] + parts["test"], list(parts["test"])
+    random.Random(config.seed).shuffle(rows)   # one chat has many turns
+    rows = rows[:config.count]
     baseline = Matcher(parts["reward"], config.seed)
     print(f"right on so many of {len(held_out)} held-out pairs: the matcher that learned from the reward "
           f"model's pairs {accuracy(baseline, held_out):.1%}", end="")
@@ -71,7 +74,7 @@ def main(config):
 def accuracy(judge, rows):
     """How often the real reply gets more than the one to something else."""
     turns, real, other = ([getattr(row, side) for row in rows] for side in ("prompt", "text", "rejected"))
-    return (judge(turns, real) > judge(turns, other)).float().mean().item()
+    return calibration.accuracy(judge(turns, real) - judge(turns, other))
 
 
 def table(judges, rows, replies):
@@ -99,7 +102,8 @@ class Learned:
 
     def __call__(self, turns, replies):
         rows = [Row("", reply, prompt=turn) for turn, reply in zip(turns, replies)]
-        return score_all(self.model, data.encode(rows, self.tokenizer, self.model.lm.config.context))
+        examples = data.encode(rows, self.tokenizer, self.model.lm.config.context)
+        return calibration.score_all(self.model, examples)
 
 
 class Matcher(nn.Module):

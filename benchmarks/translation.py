@@ -3,7 +3,7 @@ table.
 
 All held-out rows with a prompt of their own that fits the first model (of the part "test", which no stage
 learns from) are answered once by each model. Both figures are sacrebleu's: chrF2, and BLEU (13a tokens, upper
-and lower case kept).
+and lower case kept). The table begins with the prompt itself: what an answer gets that changes nothing.
 
 --pairs FILE writes preferences in place of that: of the rows that rate in other data (60 and 30 of 100), the
 true text is chosen and the first model's own sampled answer rejected. An answer that was cut off is left out:
@@ -34,7 +34,7 @@ from minippo.tools.shared.tables import markdown
 @dataclass
 class Config(DeviceConfig):
     GROUP = "what is translated"
-    models: tuple = words(("runs/verses", "runs/verses-ppo"), "folders of models, of stage 1 or 3")
+    models: tuple = words(("runs/verses-pretrain", "runs/verses"), "folders of models, of stage 1 or 3")
     data: str = option("verses", "rows of a prompt and the true text")
     length: int = option(72, "tokens of an answer, at most", low=1)
     temperature: float = option(0.8, "of the sampled answers", low=0.01)
@@ -51,12 +51,17 @@ def main(config):
         raise UserError("this needs sacrebleu: pip install sacrebleu") from None
     rows = answerable(config, "test")
     truths, found = [row.text for row in rows], []
+
+    def near(name, how, texts, ended):
+        figures = (f"{measure(texts, [truths]).score:.2f}"
+                   for measure in (sacrebleu.corpus_chrf, sacrebleu.corpus_bleu))
+        found.append((name, how, *figures, f"{mean_words(texts):.1f}", ended))
+
+    near("the prompt itself", "", [row.prompt.strip() for row in rows], "")
     for name in config.models:
         for how, top_k in (("greedy", 1), ("sampled", 0)):
             texts, ended = answers(config, name, rows, top_k)
-            found.append((name, how, f"{sacrebleu.corpus_chrf(texts, [truths]).score:.2f}",
-                          f"{sacrebleu.corpus_bleu(texts, [truths]).score:.2f}",
-                          f"{mean_words(texts):.1f}", f"{fmean(ended):.0%}"))
+            near(name, how, texts, f"{fmean(ended):.0%}")
     print(markdown(("model", "", "chrF", "BLEU", "words", "ended"), found))
     print(f"\n{len(rows)} rows; the true texts have {mean_words(truths):.1f} words")
 
@@ -85,8 +90,8 @@ def write_pairs(config):
 
 def as_jsonl(rows):
     """Pairs as train_reward.py --data reads them."""
-    return "".join(json.dumps({"prompt": row.prompt, "chosen": row.text, "rejected": row.rejected}) + "\n"
-                   for row in rows)
+    return "".join(json.dumps({"prompt": row.prompt, "chosen": row.text, "rejected": row.rejected,
+                               "group": row.group}) + "\n" for row in rows)
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """PPO's episodes as an environment: reset to a prompt, then step by step, a token each."""
 
+import copy
 from dataclasses import replace
 
 import torch
@@ -87,6 +88,7 @@ def as_gymnasium(environment, prompts):
         import gymnasium
     except ImportError:
         raise UserError("this needs gymnasium: pip install gymnasium") from None
+    environment = copy.copy(environment)   # each has its own episode; the models are shared
     vocabulary, context = environment.tokenizer.vocab_size, environment.context
 
     class TextGenerationEnv(gymnasium.Env):

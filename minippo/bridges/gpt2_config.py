@@ -25,7 +25,8 @@ def read(folder):
     path = Path(folder) / "config.json"
     found = read_json(path)
     if (family := found.get("model_type")) != "gpt2":
-        raise UserError(f"{path}: model_type {family!r:.60} is not 'gpt2'; only GPT-2 can be imported")
+        raise UserError(f"{path}: model_type {family!r:.60} is not 'gpt2'; only GPT-2 can be imported"
+                        + ("; if it is one, add that key" if family is None else ""))
     sizes = {name: found.get(key, usual) for name, (key, usual) in SIZES.items()}
     width = sizes["width"]
     computed = COMPUTED | {"n_inner": (None, 4 * width if type(width) is int else None)}

@@ -48,6 +48,7 @@ def read(folder):
         vocab, merges = whole(path)
     elif all(map(os.path.isfile, pair)):
         path, (vocab, merges) = pair[0], two_files(*pair)
+        vocab |= added(folder)
     else:
         raise UserError(f"{folder}: neither tokenizer.json is here nor vocab.json with merges.txt; {FETCH}")
     tree = json.loads(Tokenizer.train([], 257).bpe.to_str())
@@ -81,6 +82,17 @@ def two_files(vocabulary, merges):
     if lines[0].startswith("#version"):
         lines = lines[1:]
     return read_json(vocabulary, LARGEST_TOKENIZER), [line for line in lines if line]
+
+
+def added(folder):
+    """{token: id} of the special tokens that transformers keeps beside the two files; UserError for words."""
+    path, special = folder / "added_tokens.json", folder / "special_tokens_map.json"
+    found = read_json(path) if os.path.isfile(path) else {}
+    named = str(read_json(special)) if os.path.isfile(special) else ""
+    if words := [token for token in found if repr(token) not in named]:
+        raise UserError(f"{path}: {words[0]!r:.60} is an added word, and none of special_tokens_map.json; "
+                        "this model cannot be imported")
+    return found
 
 
 def written(tokenizer, context):

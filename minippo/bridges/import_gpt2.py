@@ -124,7 +124,9 @@ def shapes_of(sizes, value_head):
 def temperature_of(folder):
     """At which a policy samples, by generation_config.json; 1 if that does not say."""
     path = folder / "generation_config.json"
-    found = read_json(path).get("temperature", 1.0) if os.path.isfile(path) else 1.0
+    found = read_json(path).get("temperature") if os.path.isfile(path) else None
+    if found is None:
+        return 1.0
     if type(found) not in (int, float) or not 0.01 <= found <= 1e9:
         raise UserError(f"{path}: temperature {found!r:.40} is none that a policy can have; correct "
                         "it there")

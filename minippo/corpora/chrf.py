@@ -40,18 +40,23 @@ def against(data):
     """A function for --score: how near responses are to the true text of their prompts.
 
     data      what --data names: rows with prompts of their own
-    Returns   score(texts): of texts with a `prompt` and a `response` a list of (chrF - 50) / 10, about as
-              large as what PPO's settings are made for. UserError for a prompt that is none of the data's
+    Returns   score(texts): of texts with a `prompt` and a `response` a list of (chrF - 50) / 10, which
+              varies about as much as what PPO's settings are made for; of several true texts the nearest
+              counts. UserError for a prompt that is none of the data's
     """
     @cache
     def truths():
-        return {row.prompt: row.text for row in read(data) if row.prompt}
+        found = {}
+        for row in read(data):
+            found.setdefault(row.prompt, []).append(row.text)
+        return found
 
     def score(texts):
         if unknown := [text.prompt for text in texts if text.prompt not in truths()]:
             raise UserError(f"{unknown[0]!r:.60} is no prompt of {data}, its true text is unknown; "
                             f"give --data {data}")
-        return [chrf([text.response], [truths()[text.prompt]]) / 10 - 5 for text in texts]
+        return [max(chrf([text.response], [true]) for true in truths()[text.prompt]) / 10 - 5
+                for text in texts]
 
     return score
 

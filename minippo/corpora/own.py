@@ -17,7 +17,8 @@ from minippo.run.rows import note
 TEXT, RATING = ("text", "review", "sentence", "content"), ("rating", "label", "sentiment")
 PAIR = ("chosen", "rejected")
 LABELS = {"positive": 1.0, "pos": 1.0, "negative": -1.0, "neg": -1.0}
-COLUMNS = {*TEXT, *RATING, *PAIR, "prompt", "id"}
+NAMES = ("id", "group")   # of a row, and of rows that the split keeps together
+COLUMNS = {*TEXT, *RATING, *PAIR, *NAMES, "prompt"}
 LONGEST_REVIEW, REVIEWS = 1000, 5000  # characters; of each sign
 LARGEST_FILE = 2**30   # bytes; what fits is read whole
 LARGEST_RATING = 10**9  # squares and sums of ratings stay finite in float32
@@ -94,7 +95,7 @@ def _row(record, where, used):
     rejected = _text(record, "rejected", where) if pair else ""
     if not (pair or prompt):   # else the space between prompt and response counts
         text = text.strip()
-    used |= {name, "prompt", "id", "votes"} | ({"rejected"} if pair else set())
+    used |= {name, "prompt", "votes", *NAMES} | ({"rejected"} if pair else set())
     votes = record.get("votes")
     if votes is None:
         rated = [key for key in RATING if record.get(key) not in (None, "")][:1]
@@ -102,9 +103,10 @@ def _row(record, where, used):
         votes = [record[key] for key in rated]
     elif not isinstance(votes, list):
         raise UserError(f"{where}: votes are not a list; write them like [1, 2, -1]")
-    id = "" if record.get("id") is None else _text({"id": str(record["id"])}, "id", where)
+    id, group = (_text({key: str(record[key])}, key, where) if record.get(key) is not None else ""
+                 for key in NAMES)
     id = id or fingerprint(prompt, text, rejected)
-    return Row(id, text, tuple(_number(vote, where) for vote in votes), prompt, rejected, where)
+    return Row(id, text, tuple(_number(vote, where) for vote in votes), prompt, rejected, where, group)
 
 
 def _filled(record, names):

@@ -66,8 +66,9 @@ def test_the_true_text_itself_has_100_of_both(config, monkeypatch, capsys):
     translation.main(config)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "| model |  | chrF | BLEU | words | ended |"
-    assert printed[2] == "| one | greedy | 100.00 | 100.00 | 6.0 | 67% |"
-    assert float(printed[4].split(" | ")[3]) < 20
+    assert printed[2].startswith("| the prompt itself |  | ") and printed[2].endswith(" | 1.0 |  |")
+    assert printed[3] == "| one | greedy | 100.00 | 100.00 | 6.0 | 67% |"
+    assert float(printed[5].split(" | ")[3]) < 20
     assert printed[-1] == "3 rows; the true texts have 6.0 words"
 
 

@@ -161,6 +161,15 @@ def test_gymnasium_draws_prompts_by_its_seed_and_takes_one_that_is_given():
     assert (reward, terminated, truncated, info["score"]) == (0, True, False, 0)
 
 
+def test_two_gymnasium_environments_of_one_have_each_its_own_episode():
+    pytest.importorskip("gymnasium")
+    world = environment()
+    one, two = (as_gymnasium(world, [prompt]) for prompt in ("a", "bb"))
+    one.reset(), two.reset()
+    one.step(A), two.step(B)
+    assert one.step(B)[4]["text"] == "aab" and two.step(A)[4]["text"] == "bbba"
+
+
 @pytest.mark.skipif(importlib.util.find_spec("gymnasium") is not None, reason="it is installed")
 def test_without_gymnasium_one_line_asks_for_it():
     with pytest.raises(UserError, match="this needs gymnasium: pip install gymnasium"):

@@ -119,6 +119,8 @@ def test_the_tokenizer_of_transformers_5_whose_template_is_the_text_alone_is_gpt
 def test_a_value_head_of_trl_makes_it_a_policy_whose_values_are_its(tmp_path):
     w = weights(extra=HEAD)
     folder_of(tmp_path / "hf", prefixed(weights()) | {name: w[name] for name in HEAD})
+    write(tmp_path / "hf/generation_config.json", {"temperature": None})   # left out, and yet written
+    assert read(tmp_path / "hf")[0].temperature == 1
     write(tmp_path / "hf/generation_config.json", {"temperature": 0.7})
     imported(tmp_path / "hf", tmp_path / "run")
     policy, _ = checkpoint.load_policy(tmp_path / "run")
@@ -141,6 +143,19 @@ def test_a_further_special_token_is_an_entry_to_which_no_text_is_encoded(tmp_pat
     lm, tokenizer = read(tmp_path)
     assert tokenizer.vocab_size == lm.config.vocab_size == count + 1
     assert tokenizer.encode("[PAD]") == TOKENIZER.encode("[PAD]") and tokenizer.decode([count]) == "[PAD]"
+
+
+@pytest.mark.parametrize("named", [{"pad_token": "[PAD]"}, {"pad_token": {"content": "[PAD]"}},
+                                   {"additional_special_tokens": ["<x>", "[PAD]"]}])
+def test_special_tokens_beside_the_two_files_are_such_entries_and_words_are_refused(tmp_path, named):
+    count = SHAPE["vocab_size"]
+    folder_of(tmp_path, weights(SHAPE | {"vocab_size": count + 1}), CONFIG | {"vocab_size": count + 1})
+    write(tmp_path / "added_tokens.json", {"[PAD]": count})
+    with pytest.raises(UserError, match="added_tokens.json: '\\[PAD\\]' is an added word"):
+        read(tmp_path)
+    write(tmp_path / "special_tokens_map.json", named)
+    lm, tokenizer = read(tmp_path)
+    assert tokenizer.vocab_size == lm.config.vocab_size == count + 1 and tokenizer.decode([count]) == "[PAD]"
 
 
 def test_embeddings_of_no_token_are_left_out_with_a_note(tmp_path, capsys):

@@ -64,6 +64,12 @@ def test_a_response_is_scored_against_the_true_text_of_its_own_prompt(tmp_path):
     assert score(texts) == pytest.approx([-1.111111, -0.283019, 5, -5], abs=1e-5)
 
 
+def test_of_several_true_texts_the_nearest_counts(tmp_path):
+    lines = [{"prompt": "old", "text": "abcd"}, {"prompt": "old", "text": "the"}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert against(tmp_path / "a.jsonl")([Answer("old", "abcd"), Answer("old", "the")]) == [5, 5]
+
+
 def test_a_prompt_without_a_true_text_is_refused_with_the_data_to_give(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"prompt": "old", "text": "new"}')
     with pytest.raises(UserError, match="'the film' is no prompt of .*a.jsonl, its true text is unknown"):

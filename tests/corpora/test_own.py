@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from minippo import data
 from minippo.corpora import own
 from minippo.corpora.read import read
 from minippo.corpora.rows import Row
@@ -87,6 +88,14 @@ def test_pairs_keep_prompt_chosen_and_rejected(tmp_path):
 def test_pairs_that_share_their_chosen_text_have_different_ids(tmp_path):
     pairs = '{"chosen": "a", "rejected": "b"}\n{"chosen": "a", "rejected": "c"}\n'
     assert len(read(file(tmp_path, "a.jsonl", pairs))) == 2
+
+
+def test_rows_of_one_group_stay_in_one_part_of_the_split(tmp_path):
+    lines = [{"prompt": f"p{i % 80}", "chosen": f"good {i}", "rejected": f"bad {i}", "group": i % 80}
+             for i in range(640)]
+    rows = read(file(tmp_path, "a.jsonl", "\n".join(map(json.dumps, lines))))
+    groups = [{row.group for row in part} for part in data.split(rows).values()]
+    assert sum(map(len, groups)) == len(set().union(*groups)) == 80
 
 
 def test_ids_do_not_depend_on_the_row_order(tmp_path):

@@ -201,6 +201,15 @@ def test_what_is_wrong_with_a_function_is_one_line(rules, capsys, name):
     assert not Path("new/model.pt").exists()
 
 
+def test_what_our_own_scores_say_is_wrong_is_said_as_it_is(rules, capsys):
+    with rules.open("a") as file:
+        file.write("\n\nfrom minippo.corpora.chrf import against\ntrue = against('data.csv')\n")
+    with pytest.raises(SystemExit, match="2"):
+        launch(finetune_ppo.main, finetune_ppo.Config, "", arguments("new", "--score rules_of_mine:true"))
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.endswith("is no prompt of data.csv, its true text is unknown; give --data data.csv")
+
+
 def test_a_module_is_found_in_the_present_folder_and_its_file_is_known(rules):
     assert imported("--score", "rules_of_mine:letters", "")(["abc"]) == [3]
     assert Path(source("rules_of_mine:letters")).resolve() == rules.resolve()
