@@ -17,6 +17,7 @@ from minippo.run.folder import FINISHED, UNFINISHED, held_by
 
 FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
          "tokenizer_config.json", "vocab.json", "merges.txt")
+OTHERS = ("added_tokens.json", "special_tokens_map.json")   # of a model that was there; ours has none
 
 
 @dataclass
@@ -39,6 +40,8 @@ def main(config):
         raise unwritable(out, error) from None
     for name, content in content_of.items():
         write_atomically(out / name, content)
+    for name in OTHERS:
+        (out / name).unlink(missing_ok=True)
     print(f"written: {out}")
 
 

@@ -167,7 +167,9 @@ def test_what_out_holds_is_kept_unless_overwrite_is_given_and_a_run_even_then(tm
     exported(tmp_path / "run", tmp_path / "hf")
     with pytest.raises(UserError, match="is not empty; replace what is there by --overwrite"):
         exported(tmp_path / "other", tmp_path / "hf")
+    (tmp_path / "hf/added_tokens.json").write_text('{"<x>": 300}')   # of another model that was there
     exported(tmp_path / "other", tmp_path / "hf", overwrite=True)
+    assert not (tmp_path / "hf/added_tokens.json").exists()
     assert import_gpt2.read(tmp_path / "hf")[0].config.width == 16
     with pytest.raises(UserError, match="holds a run of ours, which would be lost"):
         exported(tmp_path / "run", tmp_path / "other", overwrite=True)
