@@ -1,6 +1,6 @@
 """chrF: how much a text and the true one share, in runs of letters. As a score, where the truth is known."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import cache
 
 from minippo.corpora.read import read
@@ -46,10 +46,11 @@ def against(data):
     """
     @cache
     def truths():
-        found = {}
+        found = defaultdict(list)
         for row in read(data):
-            found.setdefault(row.prompt, []).append(row.text)
-        return found
+            if row.prompt:
+                found[row.prompt].append(row.text)
+        return dict(found)
 
     def score(texts):
         if unknown := [text.prompt for text in texts if text.prompt not in truths()]:
