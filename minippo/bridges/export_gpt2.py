@@ -29,7 +29,7 @@ class Config:
 
 def main(config):
     """Weights, config, tokenizer; of a policy its value head and its temperature, too."""
-    check_out(config, FILES)
+    check_out(config, FILES + OTHERS)
     out = Path(config.out)
     if held_by(out) in (FINISHED, UNFINISHED):
         raise UserError(f"--out {out} holds a run of ours, which would be lost; name another folder")

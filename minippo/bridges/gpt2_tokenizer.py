@@ -88,8 +88,10 @@ def added(folder):
     """{token: id} of the special tokens that transformers keeps beside the two files; UserError for words."""
     path, special = folder / "added_tokens.json", folder / "special_tokens_map.json"
     found = read_json(path) if os.path.isfile(path) else {}
-    named = str(read_json(special)) if os.path.isfile(special) else ""
-    if words := [token for token in found if repr(token) not in named]:
+    parts = read_json(special).values() if os.path.isfile(special) else ()
+    parts = [entry for part in parts for entry in (part if isinstance(part, list) else [part])]
+    named = [entry.get("content") if isinstance(entry, dict) else entry for entry in parts]
+    if words := [token for token in found if token not in named]:
         raise UserError(f"{path}: {words[0]!r:.60} is an added word, and none of special_tokens_map.json; "
                         "this model cannot be imported")
     return found

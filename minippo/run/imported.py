@@ -29,7 +29,9 @@ def imported(flag, name, takes, others=""):
 
 
 def failed(flag, name, error, advice):
-    """The UserError that says which error the function, or its module, raised."""
+    """The UserError that says which error the function, or its module, raised; one of ours says it itself."""
+    if isinstance(error, UserError):
+        return error
     return UserError(f"{flag} {name}: {type(error).__name__}: {error}; {advice}")
 
 

@@ -63,8 +63,6 @@ class NamedScore(TextScore):
         """query (B, Q), response (B, R) -> (B,), or (B, R) of tokens: finite numbers."""
         try:
             scores = super().__call__(query, response)
-        except UserError:
-            raise
         except Exception as error:   # of a function that is not ours
             raise failed("--score", self.name, error, "it takes a list of texts") from None
         if not scores.isfinite().all():

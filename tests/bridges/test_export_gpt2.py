@@ -175,6 +175,14 @@ def test_what_out_holds_is_kept_unless_overwrite_is_given_and_a_run_even_then(tm
         exported(tmp_path / "run", tmp_path / "other", overwrite=True)
 
 
+def test_a_folder_in_place_of_a_file_that_would_be_deleted_is_refused(tmp_path):
+    run_of(tmp_path / "run", lm_of(), "pretrain")
+    (tmp_path / "hf/added_tokens.json").mkdir(parents=True)
+    with pytest.raises(UserError, match="added_tokens.json: a folder, where a file"):
+        exported(tmp_path / "run", tmp_path / "hf", overwrite=True)
+    assert [path.name for path in (tmp_path / "hf").iterdir()] == ["added_tokens.json"]   # nothing is written
+
+
 @pytest.mark.parametrize("model, out, words", [
     ("run", "", "--out is empty"), ("run", "run", "is also read from"),
     ("none", "hf", "no trained model here"),

@@ -12,6 +12,7 @@ import torch
 import finetune_ppo
 from minippo.reward import RewardModel
 from minippo.run import checkpoint, scoring
+from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.run.flags import parse
 from minippo.run.imported import imported, source
@@ -208,6 +209,13 @@ def test_what_our_own_scores_say_is_wrong_is_said_as_it_is(rules, capsys):
         launch(finetune_ppo.main, finetune_ppo.Config, "", arguments("new", "--score rules_of_mine:true"))
     *_, line = capsys.readouterr().err.splitlines()
     assert line.endswith("is no prompt of data.csv, its true text is unknown; give --data data.csv")
+
+
+def test_so_is_what_a_module_of_the_user_s_meets_of_ours_while_it_is_imported(rules):
+    Path("judging_nothing.py").write_text("from minippo.run import checkpoint\n"
+                                          "model = checkpoint.load_reward('nowhere')\n")
+    with pytest.raises(UserError, match="^nowhere: no trained model here"):
+        imported("--score", "judging_nothing:score", "")
 
 
 def test_a_module_is_found_in_the_present_folder_and_its_file_is_known(rules):
