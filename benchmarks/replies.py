@@ -3,8 +3,9 @@
 The first matches words of the turn with words of the reply. Fit on the pairs that the reward model learns
 from, it is the baseline of its accuracy (which train_reward.py prints); fit on the part "judge", which the
 reward model has not seen, it says how often a model's reply suits the turn better than the reference's (ties
-half). --judge names a second one: a reward model trained on pairs of that part, which --judge-data FILE
-writes for train_reward.py --data. Last come the first --dialogues held-out turns with every reply.
+half), and better than it suits another turn: "that's cool" suits all. --judge names a second one: a reward
+model trained on pairs of that part, which --judge-data FILE writes for train_reward.py --data. Last come the
+first --dialogues held-out turns with every reply.
 """
 
 import random
@@ -65,7 +66,8 @@ def main(config):
     judges |= {"second judge": Learned(config)} if config.judge else {}
     print("".join(f"; {who} {accuracy(judge, held_out):.1%}" for who, judge in judges.items()) + "\n")
     replies = {name: answers(config, name, rows, 0) for name in config.models}
-    print(markdown(*table(judges, rows, replies)))
+    real = {"real replies": ([row.text for row in rows], [True] * len(rows))}
+    print(markdown(*table(judges, rows, replies | real)))
     for i, row in enumerate(rows[:config.dialogues]):
         print(f"\n{row.prompt.strip()}", *(f"  {name}: {texts[i]}" for name, (texts, _) in replies.items()),
               sep="\n")
@@ -78,15 +80,17 @@ def accuracy(judge, rows):
 
 
 def table(judges, rows, replies):
-    """Header and rows: of each model how often a judge prefers it to the reference, and to the real reply."""
+    """Header and rows: how often a judge prefers a model's reply to the reference's, to the real one, and to
+    the same reply to another turn."""
     turns, real = [row.prompt for row in rows], [row.text for row in rows]
-    reference = next(iter(replies.values()))[0]
+    (reference, _), elsewhere = next(iter(replies.values())), turns[1:] + turns[:1]
     header, found = ["model"], {name: [name] for name in replies}
     for who, judge in judges.items():
-        for other, texts in (("the reference's", reference), ("the real reply", real)):
-            header.append(f"{who}: above {other}")
-            for name, (mine, _) in replies.items():
-                share = won(*(judge(turns, side).tolist() for side in (mine, texts)))
+        header += [f"{who}: above {what}"
+                   for what in ("the reference's", "the real reply", "itself after another turn")]
+        for name, (mine, _) in replies.items():
+            for turn, texts in ((turns, reference), (turns, real), (elsewhere, mine)):
+                share = won(*(scores.tolist() for scores in (judge(turns, mine), judge(turn, texts))))
                 found[name].append(cell(share, None))
     for name, (mine, ended) in replies.items():
         found[name] += [f"{distinct(mine, 2):.2f}", f"{mean_words(mine):.1f}", f"{fmean(ended):.0%}"]

@@ -47,18 +47,20 @@ def test_an_untrained_matcher_counts_shared_words_and_survives_unknown_ones(monk
     assert none == unknown and abs(none) < 0.2
 
 
-def test_a_model_is_compared_with_the_first_one_and_with_the_real_replies():
-    rows = [Row(str(i), "r" * 3, prompt="t\n", rejected="x") for i in range(4)]
+def test_a_model_is_compared_with_the_first_one_the_real_replies_and_itself_after_the_next_turn():
+    rows = [Row(turn, "r" * 3, prompt=turn, rejected="x") for turn in ("t", "tt", "tt", "ttt")]
     written = {"before": (["a", "bb", "cc", "dddd"], [True] * 4),
                "after": (["aa", "bb", "c", "ddddd"], [True, False] * 2)}
-    judges = {"matcher": lambda turns, texts: torch.tensor([float(len(text)) for text in texts])}
+    judges = {"matcher": lambda *sides: torch.tensor([len(turn) / 8 + len(reply)
+                                                      for turn, reply in zip(*sides)])}
     header, found = replies.table(judges, rows, written)
     assert header == ("model", "matcher: above the reference's", "matcher: above the real reply",
-                      "distinct-2", "words", "ended")
+                      "matcher: above itself after another turn", "distinct-2", "words", "ended")
     # after against before: won, tied, lost, won; against "rrr": lost, lost, lost, won
     assert [row[1].split()[0] for row in found] == ["50%", "62%"]
     assert [row[2].split()[0] for row in found] == ["25%", "25%"]
-    assert [row[3:] for row in found] == [["0.00", "1.0", "100%"], ["0.00", "1.0", "50%"]]
+    assert [row[3].split()[0] for row in found] == ["38%"] * 2   # lost, tied, lost, won
+    assert [row[4:] for row in found] == [["0.00", "1.0", "100%"], ["0.00", "1.0", "50%"]]
 
 
 def test_a_reward_model_as_a_judge_scores_the_whole_reply_after_its_turn(tmp_path):
