@@ -2,9 +2,11 @@
 
 from collections import Counter, defaultdict
 from functools import cache
+from itertools import islice, pairwise
 
 from minippo.corpora.read import read
 from minippo.run.errors import UserError
+from minippo.score import Text
 
 LONGEST, BETA = 6, 2   # letters of a run; recall counts BETA times as much as precision
 
@@ -62,4 +64,29 @@ def against(data):
     return score
 
 
+def by_token(score):
+    """A score of texts, paid token by token: each gets what it adds to the score of the tokens before it.
+
+    Returns   growth(texts): of each a list, a number per token; their sum is the score of the response less
+              that of an empty one, so the same responses are best
+    Source    Ng, Harada and Russell 1999: rewards as differences of a potential
+    """
+    def growth(texts):
+        found = iter(score([part for text in texts for part in _beginnings(text)]))
+        return [[after - before for before, after in pairwise(islice(found, len(text.tokens) + 1))]
+                for text in texts]
+
+    return growth
+
+
+def _beginnings(text):
+    """The prompt with the first 0, 1, ... tokens of the response."""
+    for length in range(len(text.tokens) + 1):
+        part = Text(text.prompt + "".join(text.tokens[:length]))
+        part.prompt, part.response = text.prompt, part[len(text.prompt):]
+        part.tokens = text.tokens[:length]
+        yield part
+
+
 verses = against("verses")
+verses_by_token = by_token(verses)

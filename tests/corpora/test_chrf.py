@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from minippo.corpora import chrf as module
-from minippo.corpora.chrf import against, chrf
+from minippo.corpora.chrf import against, by_token, chrf
 from minippo.corpora.rows import Row
 from minippo.run.errors import UserError
 
@@ -39,6 +39,7 @@ class Answer(NamedTuple):
     """A text as a score gets it, as far as it is needed."""
     prompt: str
     response: str
+    tokens: tuple = ()
 
 
 def made_up(generator, count):
@@ -68,6 +69,24 @@ def test_of_several_true_texts_the_nearest_counts(tmp_path):
     lines = [{"prompt": "old", "text": "abcd"}, {"prompt": "old", "text": "the"}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
     assert against(tmp_path / "a.jsonl")([Answer("old", "abcd"), Answer("old", "the")]) == [5, 5]
+
+
+def test_by_token_each_gets_what_it_adds_to_the_score_of_those_before_it(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"prompt": "old", "text": "abcd"}')
+    score = against(tmp_path / "a.jsonl")
+    found = by_token(score)([Answer("old", "abx", ("a", "b", "x", "")), Answer("old", ""),
+                             Answer("old", "abcd", ("ab", "cd"))])
+    # "": -5. "a": P 1, R 1/4, so 100 / 3.4. "ab": 47.16981. "abx": P (2/3 + 1/2) / 3, R (1/2 + 1/3) / 3, so
+    # 29.46128. The end adds nothing. "abcd": 5
+    assert found[0] == pytest.approx([2.941176, 1.775805, -1.770853, 0], abs=1e-5)
+    assert found[1:] == [[], pytest.approx([4.716981, 5.283019], abs=1e-5)]
+
+
+def test_by_token_a_score_sees_prompt_response_and_tokens_of_every_beginning():
+    seen = []
+    by_token(lambda texts: seen.extend(texts) or [0] * len(texts))([Answer("Lo\n", "a b", ("a", " b"))])
+    assert [(text, text.prompt, text.response, [*text.tokens]) for text in seen] == [
+        ("Lo\n", "Lo\n", "", []), ("Lo\na", "Lo\n", "a", ["a"]), ("Lo\na b", "Lo\n", "a b", ["a", " b"])]
 
 
 def test_a_prompt_without_a_true_text_is_refused_with_the_data_to_give(tmp_path):
