@@ -2,11 +2,10 @@
 
 from collections import Counter, defaultdict
 from functools import cache
-from itertools import islice, pairwise
+from itertools import accumulate, pairwise
 
 from minippo.corpora.read import read
 from minippo.run.errors import UserError
-from minippo.score import Text
 
 LONGEST, BETA = 6, 2   # letters of a run; recall counts BETA times as much as precision
 
@@ -42,9 +41,10 @@ def against(data):
     """A function for --score: how near responses are to the true text of their prompts.
 
     data      what --data names: rows with prompts of their own
-    Returns   score(texts): of texts with a `prompt` and a `response` a list of (chrF - 50) / 10, which
-              varies about as much as what PPO's settings are made for; of several true texts the nearest
-              counts. UserError for a prompt that is none of the data's
+    Returns   score(texts): of texts with `prompt`, `response` and `tokens` a list each, of a number per
+              token. They sum up to (chrF - 50) / 10 of the response, which varies about as much as what
+              PPO's settings are made for; of several true texts the nearest counts. UserError for a prompt
+              that is none of the data's
     """
     @cache
     def truths():
@@ -58,35 +58,27 @@ def against(data):
         if unknown := [text.prompt for text in texts if text.prompt not in truths()]:
             raise UserError(f"{unknown[0]!r:.60} is no prompt of {data}, its true text is unknown; "
                             f"give --data {data}")
-        return [max(chrf([text.response], [true]) for true in truths()[text.prompt]) / 10 - 5
+        return [_by_token(text, max(truths()[text.prompt], key=lambda true: _worth(text.response, true)))
                 for text in texts]
 
     return score
 
 
-def by_token(score):
-    """A score of texts, paid token by token: each gets what it adds to the score of the tokens before it.
+def _by_token(text, true):
+    """What each token adds. Paid at the end alone, a token's own part drowns in that of thirty others.
 
-    Returns   growth(texts): of each a list, a number per token; their sum is the score of the response less
-              that of an empty one, so the same responses are best
-    Source    Ng, Harada and Russell 1999: rewards as differences of a potential
+    On the way a response is worth what its beginning is against an equally long one of the true text, in
+    proportion to that length: so a token that is as good as the mean adds 0, wherever it stands.
+
+    Source   Ng, Harada and Russell 1999: differences of a potential leave the best policy as it is
     """
-    def growth(texts):
-        found = iter(score([part for text in texts for part in _beginnings(text)]))
-        return [[after - before for before, after in pairwise(islice(found, len(text.tokens) + 1))]
-                for text in texts]
-
-    return growth
+    beginnings = list(accumulate(text.tokens, initial=""))[:-1]
+    worth = [_worth(part, true[:len(part)]) * min(1, len(part) / len(true)) for part in beginnings]
+    return [after - before for before, after in pairwise([*worth, _worth(text.response, true)])]
 
 
-def _beginnings(text):
-    """The prompt with the first 0, 1, ... tokens of the response."""
-    for length in range(len(text.tokens) + 1):
-        part = Text(text.prompt + "".join(text.tokens[:length]))
-        part.prompt, part.response = text.prompt, part[len(text.prompt):]
-        part.tokens = text.tokens[:length]
-        yield part
+def _worth(text, true):
+    return chrf([text], [true]) / 10 - 5
 
 
 verses = against("verses")
-verses_by_token = by_token(verses)

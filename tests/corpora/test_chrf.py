@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from minippo.corpora import chrf as module
-from minippo.corpora.chrf import against, by_token, chrf
+from minippo.corpora.chrf import against, chrf
 from minippo.corpora.rows import Row
 from minippo.run.errors import UserError
 
@@ -38,8 +38,11 @@ def test_runs_are_counted_over_all_texts():
 class Answer(NamedTuple):
     """A text as a score gets it, as far as it is needed."""
     prompt: str
-    response: str
-    tokens: tuple = ()
+    tokens: tuple
+
+    @property
+    def response(self):
+        return "".join(self.tokens)
 
 
 def made_up(generator, count):
@@ -59,40 +62,36 @@ def test_chrf_is_sacrebleu_s_of_sentences_and_of_all_together():
 def test_a_response_is_scored_against_the_true_text_of_its_own_prompt(tmp_path):
     lines = [{"prompt": "old\n", "text": "abcd"}, {"prompt": "older\n", "text": "the"}, {"text": "no prompt"}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    score = against(tmp_path / "a.jsonl")
-    texts = [Answer("older\n", "The"), Answer("old\n", "ab"), Answer("old\n", "abcd"), Answer("old\n", "xyz")]
-    # (chrF - 50) / 10 of 38.88889, 47.16981, 100 and 0
-    assert score(texts) == pytest.approx([-1.111111, -0.283019, 5, -5], abs=1e-5)
+    texts = [Answer("older\n", ("The", "")), Answer("old\n", ("a", "b", "")), Answer("old\n", ("abcd", "")),
+             Answer("old\n", ("xyz",)), Answer("old\n", ("",))]
+    # (chrF - 50) / 10 of 38.88889, 47.16981, 100, 0 and 0
+    assert list(map(sum, against(tmp_path / "a.jsonl")(texts))) == pytest.approx(
+        [-1.111111, -0.283019, 5, -5, -5], abs=1e-5)
+
+
+def test_a_token_is_paid_for_what_it_adds_to_as_much_of_the_true_text(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"prompt": "old", "text": "abcd"}')
+    found, beyond = against(tmp_path / "a.jsonl")([Answer("old", ("a", "b", "x", "")),
+                                                   Answer("old", ("abcd", "abcd", ""))])
+    # "a" is right, 5 of 1/4; "ab", too, 5 of 2/4; "abx" for "abc": (2/3 + 1/2 + 0) / 3, -1.11111 of 3/4; and
+    # "abx" for "abcd": P (2/3 + 1/2) / 3, R (1/2 + 1/3) / 3, so -2.053872
+    assert found == pytest.approx([1.25, 1.25, -3.333333, -1.220539], abs=1e-5)
+    # "abcd" is right, 5 of 4/4. Once more: 4 of 8, 3 of 7, 2 of 6 and 1 of 5 runs are right, R is 1:
+    # P .365476, 5 P / (4 P + 1) = .742263, so 2.422631. The end adds nothing
+    assert beyond == pytest.approx([5, -2.577369, 0], abs=1e-5)
 
 
 def test_of_several_true_texts_the_nearest_counts(tmp_path):
     lines = [{"prompt": "old", "text": "abcd"}, {"prompt": "old", "text": "the"}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    assert against(tmp_path / "a.jsonl")([Answer("old", "abcd"), Answer("old", "the")]) == [5, 5]
-
-
-def test_by_token_each_gets_what_it_adds_to_the_score_of_those_before_it(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"prompt": "old", "text": "abcd"}')
     score = against(tmp_path / "a.jsonl")
-    found = by_token(score)([Answer("old", "abx", ("a", "b", "x", "")), Answer("old", ""),
-                             Answer("old", "abcd", ("ab", "cd"))])
-    # "": -5. "a": P 1, R 1/4, so 100 / 3.4. "ab": 47.16981. "abx": P (2/3 + 1/2) / 3, R (1/2 + 1/3) / 3, so
-    # 29.46128. The end adds nothing. "abcd": 5
-    assert found[0] == pytest.approx([2.941176, 1.775805, -1.770853, 0], abs=1e-5)
-    assert found[1:] == [[], pytest.approx([4.716981, 5.283019], abs=1e-5)]
-
-
-def test_by_token_a_score_sees_prompt_response_and_tokens_of_every_beginning():
-    seen = []
-    by_token(lambda texts: seen.extend(texts) or [0] * len(texts))([Answer("Lo\n", "a b", ("a", " b"))])
-    assert [(text, text.prompt, text.response, [*text.tokens]) for text in seen] == [
-        ("Lo\n", "Lo\n", "", []), ("Lo\na", "Lo\n", "a", ["a"]), ("Lo\na b", "Lo\n", "a b", ["a", " b"])]
+    assert score([Answer("old", ("abcd", "")), Answer("old", ("the", ""))]) == [[5, 0], [5, 0]]
 
 
 def test_a_prompt_without_a_true_text_is_refused_with_the_data_to_give(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"prompt": "old", "text": "new"}')
     with pytest.raises(UserError, match="'the film' is no prompt of .*a.jsonl, its true text is unknown"):
-        against(tmp_path / "a.jsonl")([Answer("old", "new"), Answer("the film", "new")])
+        against(tmp_path / "a.jsonl")([Answer("old", ("new", "")), Answer("the film", ("new", ""))])
 
 
 def test_the_score_of_verses_reads_them_once_and_not_on_import(monkeypatch):
@@ -100,5 +99,5 @@ def test_the_score_of_verses_reads_them_once_and_not_on_import(monkeypatch):
     monkeypatch.setattr(module, "read", lambda data: asked.append(data) or [Row("1", "Lo", prompt="So")])
     assert module.verses.__module__ == "minippo.corpora.chrf"
     score = against("verses")
-    assert asked == [] and score([Answer("So", "Lo")]) == score([Answer("So", "Lo")]) == [5]
+    assert asked == [] and score([Answer("So", ("Lo",))]) == score([Answer("So", ("Lo",))]) == [[5]]
     assert asked == ["verses"]
