@@ -83,15 +83,16 @@ def table(judges, rows, replies):
     """Header and rows: how often a judge prefers a model's reply to the reference's, to the real one, and to
     the same reply to another turn."""
     turns, real = [row.prompt for row in rows], [row.text for row in rows]
-    (reference, _), elsewhere = next(iter(replies.values())), turns[1:] + turns[:1]
+    elsewhere, reference = turns[1:] + turns[:1], next(iter(replies))
     header, found = ["model"], {name: [name] for name in replies}
     for who, judge in judges.items():
         header += [f"{who}: above {what}"
                    for what in ("the reference's", "the real reply", "itself after another turn")]
+        scores = {name: judge(turns, mine) for name, (mine, _) in replies.items()}
+        real_scores = judge(turns, real)
         for name, (mine, _) in replies.items():
-            for turn, texts in ((turns, reference), (turns, real), (elsewhere, mine)):
-                share = won(*(scores.tolist() for scores in (judge(turns, mine), judge(turn, texts))))
-                found[name].append(cell(share, None))
+            for others in (scores[reference], real_scores, judge(elsewhere, mine)):
+                found[name].append(cell(won(scores[name].tolist(), others.tolist()), None))
     for name, (mine, ended) in replies.items():
         found[name] += [f"{distinct(mine, 2):.2f}", f"{mean_words(mine):.1f}", f"{fmean(ended):.0%}"]
     return (*header, "distinct-2", "words", "ended"), list(found.values())
