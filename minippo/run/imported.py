@@ -21,7 +21,7 @@ def imported(flag, name, takes, others=""):
         sys.path.insert(0, "")
     try:
         found = getattr(importlib.import_module(module), function)
-    except Exception as error:   # ImportError, AttributeError, or whatever the module does
+    except (Exception, SystemExit) as error:   # ImportError, AttributeError, or whatever the module does
         raise failed(flag, name, error, "give module:function that Python can import from here") from None
     if not callable(found):
         raise UserError(f"{flag} {name} is no function; give one {takes}")

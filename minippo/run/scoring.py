@@ -63,7 +63,7 @@ class NamedScore(TextScore):
         """query (B, Q), response (B, R) -> (B,), or (B, R) of tokens: finite numbers."""
         try:
             scores = super().__call__(query, response)
-        except Exception as error:   # of a function that is not ours
+        except (Exception, SystemExit) as error:   # of a function that is not ours
             raise failed("--score", self.name, error, "it takes a list of texts") from None
         if not scores.isfinite().all():
             worst = (~scores.isfinite().view(len(scores), -1).all(1)).nonzero()[0, 0]

@@ -87,6 +87,7 @@ def test_the_baseline_learns_from_the_reward_model_s_part_and_the_judge_from_its
     learned = []
     monkeypatch.setattr(replies, "Matcher", lambda rows, seed: learned.append(rows))
     monkeypatch.setattr(replies, "accuracy", lambda judge, rows: 0.5)
+    monkeypatch.setattr(replies, "answerable", lambda config, part: split(read(config.data))[part])
     monkeypatch.setattr(replies, "answers", lambda *about: ([], 0.0))
     monkeypatch.setattr(replies, "table", lambda *about: (("model",), []))
     (tmp_path / "pairs.jsonl").write_text(replies.as_jsonl(pairs(400)))
@@ -98,6 +99,7 @@ def test_the_baseline_learns_from_the_reward_model_s_part_and_the_judge_from_its
 def test_replies_before_and_after_stand_below_their_turns(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pairs.jsonl").write_text(replies.as_jsonl(pairs(400)))
+    monkeypatch.setattr(replies, "answerable", lambda config, part: split(read(config.data))[part])
     monkeypatch.setattr(replies, "answers", lambda config, name, rows, top_k: (
         [f"{name} to {row.prompt.strip()}" for row in rows], [True]))
     replies.main(replies.Config(models=("one", "two"), data="pairs.jsonl", count=9, dialogues=2))
@@ -108,7 +110,25 @@ def test_replies_before_and_after_stand_below_their_turns(tmp_path, monkeypatch,
     assert printed[-2:] == [f"  one: one to {turn}", f"  two: two to {turn}"]
 
 
-def test_data_without_pairs_is_refused(tmp_path):
-    (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"text": f"a text {i}"}) for i in range(300)))
-    with pytest.raises(UserError, match="needs rows with prompt, chosen and rejected"):
+@pytest.mark.parametrize("pairs_too", [0, 900])
+def test_data_with_a_row_that_is_no_pair_is_refused(tmp_path, pairs_too):
+    texts = "".join(json.dumps({"text": f"a text {i}"}) + "\n" for i in range(300))
+    (tmp_path / "texts.jsonl").write_text(texts + replies.as_jsonl(pairs(pairs_too)))
+    with pytest.raises(UserError, match="needs prompt, chosen and rejected in every row"):
         replies.main(replies.Config(data=str(tmp_path / "texts.jsonl")))
+
+
+def test_a_turn_that_does_not_fit_into_the_model_is_left_out(tmp_path, monkeypatch, capsys):
+    rows = [replace(row, text=f"{row.text} {row.id}") for row in pairs(900)]   # 3 in 100 are in "test"
+    long = split(rows)["test"][0]
+    rows = [replace(row, prompt="why " * 60 + "\n") if row is long else row for row in rows]
+    tokenizer = Tokenizer.train([row.prompt + row.text for row in rows], 300)
+    put(tmp_path / "one", "pretrain", tokenizer)
+    (tmp_path / "pairs.jsonl").write_text("".join(
+        json.dumps({"id": row.id, "prompt": row.prompt, "chosen": row.text, "rejected": row.rejected}) + "\n"
+        for row in rows))
+    replies.main(replies.Config(models=(str(tmp_path / "one"),), data=str(tmp_path / "pairs.jsonl"), length=4,
+                                precision="fp32"))
+    captured = capsys.readouterr()
+    assert "note: 1 of " in captured.err and "left out, their prompts are too long" in captured.err
+    assert "| real replies |" in captured.out

@@ -81,9 +81,18 @@ def test_a_step_after_the_end_or_before_a_reset_or_outside_the_vocabulary_is_ref
     for token in (257, -1):
         with pytest.raises(ValueError, match=f"token {token} is outside the vocabulary of 257"):
             world.step(token)
+    with pytest.raises(TypeError):
+        world.step(5.7)
+    assert world.response.shape == (1, 0)
     world.step(END)
     with pytest.raises(ValueError, match="the response is over"):
         world.step(A)
+
+
+def test_what_multinomial_gives_is_a_token_and_the_answer_is_a_bool():
+    world = environment()
+    world.reset("a")
+    assert world.step(torch.tensor([A]))[2] is False and world.step(torch.tensor(END))[2] is True
 
 
 def test_a_prompt_that_leaves_no_room_is_refused():

@@ -129,6 +129,7 @@ def test_columns_that_are_not_used_are_named(tmp_path, capsys):
     assert capsys.readouterr().err == (
         f"note: {tmp_path / 'a.csv'}: columns that are not used: ['date', 'stars']\n")
     assert read(file(tmp_path, "b.csv", ",text,Rating,Votes\n0,a,1,2\n"))[0].votes == (1.0,)
+    assert capsys.readouterr().err.endswith("b.csv: columns that are not used: ['votes']\n")
     assert read(file(tmp_path, "c.csv", "text,rating,label\na,,1\nb,2,\n"))[0].votes == (1.0,)
     assert capsys.readouterr().err == ""
 
@@ -142,6 +143,19 @@ def test_columns_that_are_not_used_are_named(tmp_path, capsys):
 def test_a_known_column_that_another_stands_before_is_named_too(tmp_path, capsys, record, unused):
     read(file(tmp_path, "a.jsonl", json.dumps(record)))
     assert capsys.readouterr().err.endswith(f"a.jsonl: columns that are not used: {unused}\n")
+
+
+def test_a_column_that_is_used_in_some_rows_and_not_in_others_is_counted(tmp_path, capsys):
+    rows = read(file(tmp_path, "a.csv", "text,rating,label\na,,1\nb,2,3\n"))
+    assert [row.votes for row in rows] == [(1.0,), (2.0,)]
+    assert capsys.readouterr().err == (
+        "note: 1 of 2 rows have two texts or two ratings, in columns of which the first is used; the first: "
+        f"{tmp_path / 'a.csv'} line 3\n")
+
+
+def test_a_text_is_taken_from_the_first_column_that_has_one(tmp_path):
+    rows = read(file(tmp_path, "a.csv", "text,review,rating\n,good,1\nfine,,2\n,,3\n"))
+    assert [(row.text, row.rating) for row in rows] == [("good", 1.0), ("fine", 2.0)]
 
 
 RATED = [json.dumps({"text": f"film {i}", "rating": i % 3}) for i in range(30)]
@@ -233,7 +247,7 @@ def test_a_folder_gives_the_first_short_reviews_of_each_sign(tmp_path, monkeypat
     sizes = [(len(row.text), row.rating) for row in read(tmp_path)]
     assert sizes == [(1000, 1), (10, 1), (1000, -1), (10, -1)]
     assert [line.split(": ")[-1] for line in capsys.readouterr().err.splitlines()] == [
-        "more than 1,000 characters"] * 2
+        "more than 1,000 characters", "2 are used"] * 2
 
 
 BAD = [

@@ -61,6 +61,8 @@ def test_a_verse_that_one_side_lacks_is_no_row_and_a_repeated_old_one_is_one(tra
     ("Of sin. SIN AND SHIN", "Of sin."),
     ("as it is written in the second psalm", "as it is written in the second psalm"),
     ("LORD OF LORDS.", "LORD OF LORDS."),
+    ("Beside the flocks of your companions? Lover", "Beside the flocks of your companions?"),
+    ("Drink, Friends.", "Drink, Friends."),
 ])
 def test_headings_of_what_follows_and_signs_of_the_edition_are_no_part_of_a_verse(translations, verse, clean):
     row, = translations({1: "Lo!"}, {1: verse})
@@ -109,4 +111,7 @@ def test_verses_go_through_stages_1_and_3_paid_by_chrf_to_the_true_text(translat
         *flags, "--score", "minippo.corpora.chrf:verses", "--missing-end-score", "0",
         *"--iterations 1 --rollout-size 16 --minibatch-size 8 --response-length 12 --out ppo".split()])
     figures = json.loads((tmp_path / "ppo/comparison.json").read_text())
-    assert -5 <= figures["policy"]["score"] <= 5
+    for sample in figures["samples"]:   # a sample's prompt is "And he saith 7.\n"
+        true = "He says " + sample["prompt"].split()[-1]
+        for written in (sample["reference"], sample["policy"]):
+            assert written["score"] == pytest.approx(chrf.chrf([written["text"]], [true]) / 10 - 5, abs=1e-3)

@@ -38,6 +38,9 @@ def one(texts):
 def nan(texts):
     return [float("nan") if i == 1 else 0.0 for i in range(len(texts))]
 
+def leaves(texts):
+    raise SystemExit
+
 number = 3
 '''
 
@@ -85,11 +88,6 @@ def test_the_page_of_such_a_run_names_the_function_and_shows_no_reward_model(rul
     finetune("new", "--score rules_of_mine:letters")
     page = Path("new/report.html").read_text(encoding="utf-8")
     assert "rules_of_mine:letters" in page and "The reward model" not in page
-
-
-def test_best_of_n_takes_the_one_that_the_function_pays_most(rules):
-    run = finetune("new", "--score rules_of_mine:letters --missing-end-score 0 --lr 0")
-    assert run.figures["best_of_n"]["score"] >= run.figures["reference"]["score"]
 
 
 def test_a_list_per_text_pays_every_token_its_own(rules):
@@ -187,6 +185,7 @@ MISTAKES = {
     "rules_of_mine:absent": "--score rules_of_mine:absent: AttributeError",
     "rules_of_mine:number": "--score rules_of_mine:number is no function; give one of a list of texts",
     "rules_of_mine:fails": "--score rules_of_mine:fails: KeyError: 'no key'; it takes a list of texts",
+    "rules_of_mine:leaves": "--score rules_of_mine:leaves: SystemExit: ; it takes a list of texts",
     "rules_of_mine:one": "the score function one must give a number per text, or per token a list of lists: "
                          "1 of shapes [[]] for 4 texts",
     "rules_of_mine:nan": "--score rules_of_mine:nan gave NaN or infinity for the text '",
@@ -208,7 +207,8 @@ def test_what_our_own_scores_say_is_wrong_is_said_as_it_is(rules, capsys):
     with pytest.raises(SystemExit, match="2"):
         launch(finetune_ppo.main, finetune_ppo.Config, "", arguments("new", "--score rules_of_mine:true"))
     *_, line = capsys.readouterr().err.splitlines()
-    assert line.endswith("is no prompt of data.csv, its true text is unknown; give --data data.csv")
+    assert line.endswith("is no prompt of data.csv, its true text is unknown; "
+                         "give --data data.csv, and a prompt to each of its rows")
 
 
 def test_so_is_what_a_module_of_the_user_s_meets_of_ours_while_it_is_imported(rules):
@@ -216,6 +216,12 @@ def test_so_is_what_a_module_of_the_user_s_meets_of_ours_while_it_is_imported(ru
                                           "model = checkpoint.load_reward('nowhere')\n")
     with pytest.raises(UserError, match="^nowhere: no trained model here"):
         imported("--score", "judging_nothing:score", "")
+
+
+def test_a_module_that_ends_the_program_is_a_mistake_too(rules):
+    Path("quits.py").write_text("import sys\nsys.exit()\n")
+    with pytest.raises(UserError, match="--score quits:score: SystemExit: ; give module:function that"):
+        imported("--score", "quits:score", "")
 
 
 def test_a_module_is_found_in_the_present_folder_and_its_file_is_known(rules):
