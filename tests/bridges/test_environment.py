@@ -110,6 +110,12 @@ def test_a_score_per_token_and_half_a_kl_are_refused():
         TextGeneration(count_a, TOKENIZER, CONFIG, 8, policy=model_of("decoder", 0))
 
 
+def test_rewards_are_never_whitened():
+    world = environment(whiten_rewards=True)
+    world.reset("b")
+    assert played(world, [A, A, END])[-1] == (2, True, False)   # two a
+
+
 # ---------------------------------------------------------------- against collect
 
 @pytest.mark.parametrize("architecture", ["decoder", "seq2seq"])

@@ -343,7 +343,8 @@ generator=generator).tolist() \
         text_of_the_response: torch.cat([query, response]) => response
         text_shape_unchecked: if shapes != [[]] * len(texts): => if False:
         prompt_is_response: text.prompt, text.response = => text.response, text.prompt =
-        tokens_of_pads: for token in response.tolist() if token != PAD => for token in response.tolist()
+        tokens_of_pads: range((response != PAD).sum()) => range(len(response))
+        half_letters_of_tokens: .rstrip("\\ufffd") =>
         scores_of_tokens_on_the_right: response.shape[1]) => response.shape[1], left=True)
     """),
     ("minippo/tokens.py", "tests/test_tokens.py", """
@@ -401,6 +402,10 @@ generator=generator).tolist() \
         the_last_of_two_keys: _once(record.names, where, COLUMNS | {"votes"}) => pass
         underlines_in_numbers: math.nan if "_" in word else float( => float(
         known_columns_unnamed: columns - used - {""} => columns - used - COLUMNS - {""}
+        votes_of_a_table: if not isinstance(given, _Object): => if False:
+        a_second_rating_uncounted: if others & used => if False
+        the_first_text_though_empty: if _filled(record, [name])), there[0]) => ), there[0])
+        more_reviews_uncounted: if more := sum(1 for _ in files): => if more := 0:
     """),
     ("minippo/corpora/chat.py", "tests/corpora/test_chat_rows.py", """
         the_pairs_across_parts: for part in split(rows.values()).values() => for part in [list(rows.values())]
@@ -487,6 +492,8 @@ generator=generator).tolist() \
     """),
     ("minippo/bridges/environment.py", "tests/bridges/test_environment.py", """
         paid_twice: if not self.over: => if False:
+        rewards_whitened: replace(config, whiten_rewards=False) => config
+        any_number_a_token: operator.index(token) => int(token)
         never_truncated: == self.config.response_length => > self.config.response_length
         truncated_and_terminated: truncated = not terminated and => truncated =
         prompt_without_its_end_token: [self.tokenizer.end] + self.tokenizer.encode(prompt) \
