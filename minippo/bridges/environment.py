@@ -84,8 +84,11 @@ class TextGeneration:
 def as_gymnasium(environment, prompts):
     """A gymnasium.Env of a TextGeneration; reset draws one of the prompts, or takes options["prompt"].
 
-    An observation is an int64 array (context,), PAD (-1) on the left. UserError without gymnasium.
+    An observation is an int64 array (context,), PAD (-1) on the left. UserError without gymnasium, ValueError
+    without prompts.
     """
+    if not prompts:
+        raise ValueError("no prompts to draw from")
     try:
         import gymnasium
     except ImportError:

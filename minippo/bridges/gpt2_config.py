@@ -24,6 +24,8 @@ def read(folder):
     """
     path = Path(folder) / "config.json"
     found = read_json(path)
+    if "stage" in found:
+        raise UserError(f"{folder}: a run of ours, which needs no import")
     if (family := found.get("model_type")) != "gpt2":
         raise UserError(f"{path}: model_type {family!r:.60} is not 'gpt2'; only GPT-2 can be imported"
                         + ("; if it is one, add that key" if family is None else ""))

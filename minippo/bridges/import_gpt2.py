@@ -56,7 +56,8 @@ def read(folder):
     Raises   UserError naming the file, and what of it ours has not
     """
     if not os.path.isdir(folder):
-        raise UserError(f"--model {folder}: no such folder; download the model before, and name its folder")
+        why = "is a file" if os.path.isfile(folder) else "no such folder; download the model before"
+        raise UserError(f"--model {folder}: {why}; name the folder of the model")
     sizes, about = gpt2_config.read(folder)
     tokenizer = gpt2_tokenizer.read(folder)
     sizes = fitting(folder, sizes, about, tokenizer)
@@ -135,4 +136,5 @@ def temperature_of(folder):
 
 def misfit(folder, reason):
     return UserError(f"{folder}: no weights of GPT-2's language model of these sizes ({reason}); "
-                     "name the folder of another one, or download it again")
+                     "name the folder of another one (a classifier cannot be imported), or download it "
+                     "again")

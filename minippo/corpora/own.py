@@ -14,7 +14,7 @@ from minippo.run.errors import UserError
 from minippo.run.files import read_regular
 from minippo.run.rows import note
 
-TEXT, RATING = ("text", "review", "sentence", "content"), ("rating", "label", "sentiment")
+TEXT, RATING = ("text", "review", "sentence", "content", "response"), ("rating", "label", "sentiment")
 PAIR = ("chosen", "rejected")
 LABELS = {"positive": 1.0, "pos": 1.0, "negative": -1.0, "neg": -1.0}
 NAMES = ("id", "group")   # of a row, and of rows that the split keeps together
@@ -95,8 +95,9 @@ def _row(record, where):
     there = ["chosen"] if pair else [name for name in TEXT if name in record]
     if not there:
         found, names = ", ".join(record) or "nothing", " or ".join(TEXT)
-        raise UserError(f"{where}: no text; found {found:.200}; needed {names}, "
-                        "or chosen and rejected")
+        semicolons = "; put commas between cells" if ";" in found else ""
+        raise UserError(f"{where}: no text; found {found:.200}; needed {names}, or chosen and rejected"
+                        f"{semicolons}")
     name = next((name for name in there if _filled(record, [name])), there[0])
     text, prompt = _text(record, name, where), _text(record, "prompt", where)
     text = text.replace("<br />", " ") if name == "review" else text   # as IMDB's have it
@@ -128,7 +129,9 @@ def _text(record, name, where):
     text = "" if record.get(name) is None else record[name]
     # JSON can spell half a character, "\ud800", which no file and no tokenizer can hold
     if not isinstance(text, str) or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise UserError(f"{where}: {name} is not a text but {text!a:.40}; put a text in quotes")
+        advice = ("join messages to one text; all but the last are the prompt" if isinstance(text, list)
+                  else "put a text in quotes")
+        raise UserError(f"{where}: {name} is not a text but {text!a:.40}; {advice}")
     return text if text.strip() else ""
 
 

@@ -73,7 +73,7 @@ def check_settings(path, old, new):
 
 def _short(value):
     """A setting as it is shown: a file may hold anything in its place, and any amount of it."""
-    return value[:200] if isinstance(value, str) else reprlib.repr(value)
+    return (value[:200] or "nothing") if isinstance(value, str) else reprlib.repr(value)
 
 
 def load_lm(folder):
@@ -121,9 +121,14 @@ def read_config(folder):
                         "run the stage that makes it, or name its folder")
     try:
         about = json.loads(read_regular(path, LARGEST_CONFIG).decode("utf-8"))
+        if "model_type" in about and "stage" not in about:
+            raise UserError(f"{folder}: a folder of Hugging Face; import-gpt2 makes one of ours of a GPT-2, "
+                            "and a classifier is used by --score")
         kinds = type(about["stage"]), type(about["model"]), type(about["settings"])
         if kinds != (str, dict, dict) or about["stage"] not in SCRIPTS:
             raise ValueError("not what a stage writes")
+    except UserError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(folder, error) from None
     return about

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import traceback
 
 from minippo.run.errors import UserError
 
@@ -29,10 +30,15 @@ def imported(flag, name, takes, others=""):
 
 
 def failed(flag, name, error, advice):
-    """The UserError that says which error the function, or its module, raised; one of ours says it itself."""
+    """The UserError that says which error the function, or its module, raised, and in which line of it.
+
+    An error of ours says it itself.
+    """
     if isinstance(error, UserError):
         return error
-    return UserError(f"{flag} {name}: {type(error).__name__}: {error}; {advice}")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == source(name)]
+    where = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
+    return UserError(f"{flag} {name}: {type(error).__name__}: {error}{where}; {advice}")
 
 
 def source(name):

@@ -31,8 +31,8 @@ def restore(path, about, total, generator, training):
     try:
         checkpoint.check_settings(path, state["settings"], about["settings"])
         if state["origin"] != about["origin"]:
-            raise UserError(f"{path}: the data, models or device that this run began with have "
-                            "changed; begin again with --overwrite")
+            raise UserError(f"{path}: the data, models, file of --score or device that this run began "
+                            "with have changed; begin again with --overwrite")
         if type(state["iteration"]) is not int or not 1 <= state["iteration"] <= total:
             raise damaged
         generator.set_state(state["generator"])

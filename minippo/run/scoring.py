@@ -64,7 +64,8 @@ class NamedScore(TextScore):
         try:
             scores = super().__call__(query, response)
         except (Exception, SystemExit) as error:   # of a function that is not ours
-            raise failed("--score", self.name, error, "it takes a list of texts") from None
+            advice = "it takes a list of texts, and a response may be empty"
+            raise failed("--score", self.name, error, advice) from None
         if not scores.isfinite().all():
             worst = (~scores.isfinite().view(len(scores), -1).all(1)).nonzero()[0, 0]
             raise UserError(f"--score {self.name} gave NaN or infinity for the text "

@@ -116,6 +116,12 @@ def test_rewards_are_never_whitened():
     assert played(world, [A, A, END])[-1] == (2, True, False)   # two a
 
 
+@pytest.mark.skipif(not importlib.util.find_spec("gymnasium"), reason="needs gymnasium")
+def test_without_prompts_there_is_no_environment():
+    with pytest.raises(ValueError, match="no prompts to draw from"):
+        as_gymnasium(environment(), [])
+
+
 # ---------------------------------------------------------------- against collect
 
 @pytest.mark.parametrize("architecture", ["decoder", "seq2seq"])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from minippo.bridges.import_gpt2 import Config, main, read
+from minippo.run.checkpoint import load_lm
 from minippo.run.errors import UserError
 from minippo.tokenizer import END
 from tests.bridges.gpt2_by_hand import (
@@ -63,6 +64,18 @@ def test_options_that_are_absent_are_those_of_gpt2_small(tmp_path):
     assert "neither model.safetensors nor" in refused(tmp_path)   # all before the weights went well
     torch.save(weights(), tmp_path / "pytorch_model.bin")
     assert "(h.10.attn.c_attn.bias is missing)" in refused(tmp_path)   # of twelve layers
+
+
+def test_a_run_of_ours_needs_no_import_and_a_file_is_no_folder(tmp_path):
+    write(folder_of(tmp_path) / "config.json", {"stage": "pretrain", "model": {}, "settings": {}})
+    assert refused(tmp_path) == f"{tmp_path}: a run of ours, which needs no import"
+    assert "config.json: is a file; name the folder of the model" in refused(tmp_path / "config.json")
+    assert "no such folder; download the model before; name" in refused(tmp_path / "nowhere")
+
+
+def test_where_a_run_is_expected_a_folder_of_hugging_face_is_called_so(tmp_path):
+    with pytest.raises(UserError, match="a folder of Hugging Face; import-gpt2 makes one of ours of a GPT-2"):
+        load_lm(folder_of(tmp_path))
 
 
 # ---------------------------------------------------------------- weights

@@ -250,6 +250,11 @@ def test_a_folder_gives_the_first_short_reviews_of_each_sign(tmp_path, monkeypat
         "more than 1,000 characters", "2 are used"] * 2
 
 
+def test_what_follows_a_prompt_may_be_called_its_response(tmp_path):
+    row, = read(file(tmp_path, "a.csv", "prompt,response,rating\nWhy?,So.,2\n"))
+    assert (row.prompt, row.text, row.votes) == ("Why?", "So.", (2.0,))
+
+
 BAD = [
     ("a.txt", "", "a.txt: empty"),
     ("a.txt", " \n\n", "without a usable row"),
@@ -262,6 +267,11 @@ BAD = [
     ("noend", "text", "unknown kind of file"),
     ("a.csv", "body,stars\ngood,4\n", "a.csv line 2: no text; found body, stars; needed text or"),
     ("a.jsonl", '{"text": "a"}\n{"chosen": "a"}', "line 2: no text; found chosen"),
+    ("a.csv", "text;rating\ngood;4\n", "found text;rating; needed text or review or sentence or content or "
+                                       "response, or chosen and rejected; put commas between cells"),
+    ("a.jsonl", '{"chosen": [{"role": "user"}], "rejected": "b"}',
+     "chosen is not a text but [{'role': 'user'}]; join messages to one text; all but the last are the "
+     "prompt"),
     ("a.csv", "text,rating\na,1\nb,great\n", "a.csv line 3: rating 'great' is no finite number"),
     ("a.csv", "text,rating\na,inf\n", "line 2: rating 'inf'"),
     ("a.jsonl", '{"text": "a", "rating": NaN}', "line 1: rating nan"),

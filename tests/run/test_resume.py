@@ -160,7 +160,7 @@ def test_another_origin_is_refused(tmp_path, clean, other):
         walk(tmp_path, 6, stop=interrupt_at(3))
     if other == "rows":
         corpus(tmp_path, "movie")
-    with pytest.raises(UserError, match="models or device that this run began with have changed"):
+    with pytest.raises(UserError, match="or device that this run began with have changed"):
         walk(tmp_path, 6, resume=True, start=0.0 if other == "rows" else 1e-9)
     corpus(tmp_path)
     assert (walk(tmp_path, 6, resume=True), values(tmp_path)) == clean   # nothing was lost

@@ -135,7 +135,7 @@ def test_such_a_run_goes_on_and_not_with_a_function_that_was_changed(rules, monk
     with pytest.raises(SystemExit, match="2"):
         launch(finetune_ppo.main, finetune_ppo.Config, "",
                arguments("new", "--score rules_of_mine:letters --resume"))
-    assert "the data, models or device that this run began with have changed" in capsys.readouterr().err
+    assert "the data, models, file of --score or device that this run began" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         launch(finetune_ppo.main, finetune_ppo.Config, "",
                arguments("new", "--score rules_of_mine:each --resume"))
@@ -184,8 +184,8 @@ MISTAKES = {
     "no_such_module:f": "--score no_such_module:f: ModuleNotFoundError: No module named 'no_such_module'",
     "rules_of_mine:absent": "--score rules_of_mine:absent: AttributeError",
     "rules_of_mine:number": "--score rules_of_mine:number is no function; give one of a list of texts",
-    "rules_of_mine:fails": "--score rules_of_mine:fails: KeyError: 'no key'; it takes a list of texts",
-    "rules_of_mine:leaves": "--score rules_of_mine:leaves: SystemExit: ; it takes a list of texts",
+    "rules_of_mine:fails": "--score rules_of_mine:fails: KeyError: 'no key' (line ",
+    "rules_of_mine:leaves": "rules_of_mine.py); it takes a list of texts, and a response may be empty",
     "rules_of_mine:one": "the score function one must give a number per text, or per token a list of lists: "
                          "1 of shapes [[]] for 4 texts",
     "rules_of_mine:nan": "--score rules_of_mine:nan gave NaN or infinity for the text '",

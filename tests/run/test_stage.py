@@ -244,5 +244,5 @@ def test_a_run_does_not_go_on_from_another_model_than_it_began_with(tmp_path, ro
     with pytest.raises(RuntimeError):   # again at the last iteration: the same model goes on
         go(resume=True)
     (model / name).write_text("others")
-    with pytest.raises(UserError, match="models or device that this run began with have changed"):
+    with pytest.raises(UserError, match="or device that this run began with have changed"):
         go(resume=True)

@@ -174,7 +174,7 @@ CAUSES = [
     Finding("score out of scale", score_out_of_scale,
             "the reward model was normalized on other responses (another --model, another --temperature), "
             "or not at all; --kl-coef counts in its units",
-            "train_reward.py on the same --model, or scale --kl-coef with the deviation"),
+            "train_reward.py on the same --model; divide a --score of yours by its deviation"),
     Finding("steps too large", steps_too_large,
             "the learning rate, or the number of steps on a rollout, is too large: what one rollout says "
             "is believed too much",

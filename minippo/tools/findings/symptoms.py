@@ -95,7 +95,7 @@ def dead_critic(seen):
 def cut_off(seen):
     """Where cut-off responses are paid a fixed number, half of the rollout says nothing about texts."""
     ended, paid = seen.late("tokens/ended"), seen.late("objective/paid")
-    if ended < 0.5 and paid != seen.late("objective/scores"):
+    if 0.1 <= ended < 0.5 and paid != seen.late("objective/scores"):
         return f"{1 - ended:.0%} of the responses are cut off in the last quarter of the run"
 
 
@@ -130,8 +130,8 @@ SYMPTOMS = [
             "KL costs too little against what the score pays, or the steps are too large",
             "raise --kl-coef, or give --kl-target; lower --lr"),
     Finding("reward hacked", reward_hacked,
-            "the policy found texts that the reward model likes and people would not",
-            "raise --kl-coef; fewer --iterations; a better reward model (more --passes, a larger model)"),
+            "the policy found texts that the reward model, or --score, likes and people would not",
+            "raise --kl-coef; fewer --iterations; a better reward model (more --passes) or --score"),
     Finding("texts all alike", texts_all_alike,
             "the policy has settled on a few texts that score high",
             "raise --kl-coef; fewer --iterations"),

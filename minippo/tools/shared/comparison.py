@@ -145,7 +145,7 @@ def table(samples):
     for prompt, responses in samples:
         wide = max(map(len, responses))
         rows.append(flat(prompt.rstrip("\n")) + " ...")   # the new line after a turn of a dialogue
-        rows += [f"  {name:>{wide}} {x['score']:+.2f}  {flat(x['text'].strip())}"
+        rows += [f"  {name:>{wide}} {x['score']:+.2f}  {flat(x['text'].strip()) or '(empty)'}"
                  for name, x in responses.items()]
     return "\n".join(rows)
 

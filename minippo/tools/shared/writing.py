@@ -24,11 +24,11 @@ class WritingConfig(DeviceConfig):
     reward: str = option("", "folder of a reward model, whose score stands behind each answer")
     length: int = option(32, "tokens after the prompt, at most", low=1)
     temperature: float = option(0.8, "below 1: likelier words; above 1: rarer ones", low=0.01)
-    top_k: int = option(0, "choose among so many likeliest tokens; 0 = all", low=0)
+    top_k: int = option(0, "choose among so many likeliest tokens; 0 = all, 1 = greedy", low=0)
     top_p: float = option(1.0, "choose among the likeliest tokens of this probability together",
                           low=0.01, high=1)
-    after: str = option("", r"text between a prompt and the answer: '\n' for a model of dialogues, "
-                            "nothing for one that continues")
+    after: str = option("", r"text between a prompt and the answer: '\n' for models of --data chat and "
+                            "verses, nothing for one that continues")
     stop: tuple = option((), r"text before which an answer is cut off (\n: a new line)")
 
 
