@@ -133,7 +133,8 @@ FROM_FIGURES = {
 
 def test_where_nothing_ends_it_is_not_said_once_more_that_much_is_cut_off():
     paid = [0.1 * i - 0.3 for i in range(20)]
-    assert "cut off" not in names(ppo(ended=0.09, paid=paid)) and "cut off" in names(ppo(ended=0.11, paid=paid))
+    assert "cut off" not in names(ppo(ended=0.09, paid=paid))
+    assert "cut off" in names(ppo(ended=0.11, paid=paid))
 
 
 def test_every_finding_has_a_case():
