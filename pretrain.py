@@ -59,7 +59,7 @@ def main(config):
                                       weight_decay=config.weight_decay, fused=True)
         schedule = linear_decay(optimizer, len(plan), config.warmup)
         iterations = run.iterations(len(plan), model=lm, optimizer=optimizer, schedule=schedule)
-        samples.note_long_texts(examples, tokenizer.end, context)
+        rows.note_long_texts(examples, tokenizer.end, context)
         for iteration in iterations:
             # 1. Texts; as PPO will, give the beginning as the query, and learn the rest.
             cut = random_cut(config.longest_prompt, run.generator)

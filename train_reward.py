@@ -42,9 +42,9 @@ def main(config):
         parts = rows.fitting(run.rows, tokenizer, reward=context, prompts=room, test=context)
         comparisons = Comparisons(parts["reward"], tokenizer, context)
         fresh = Comparisons(parts["prompts"] + parts["test"], tokenizer, context)
-        rows.note_unused(parts, comparisons, fresh)
         groups = comparisons.groups(config.group_size, config.passes, run.generator)
         prompts = Prompts(parts["prompts"], tokenizer, 1, config.longest_prompt, room)
+        rows.note_unused(parts, tokenizer.end, context, comparisons, fresh)
         targets = comparisons.targets().to(run.device) if config.loss == "regression" else None
         optimizer = torch.optim.AdamW(reward_model.parameters(), config.lr,
                                       weight_decay=config.weight_decay, fused=True)

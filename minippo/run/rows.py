@@ -56,11 +56,20 @@ def prompts(parts, tokenizer, room, shortest, longest):
     return [Prompts(part, tokenizer, shortest, longest, room) for part in parts.values()]
 
 
-def note_unused(parts, *comparisons):
-    """Says how many rows are in none of the Comparisons that were made of these parts, and why."""
+def note_long_texts(examples, end, context):
+    """On stderr, how many of the examples had to be cut off: they do not close with the end."""
+    if long := sum(response[-1] != end for _, response in examples):
+        print(f"note: {long:,} of {len(examples):,} texts do not fit into --context {context} "
+              "tokens and are cut off there", file=sys.stderr)
+
+
+def note_unused(parts, end, context, *comparisons):
+    """Says how many rows are in none of the Comparisons that were made of these parts, and why; and what of
+    these is cut off, end and context of the model given."""
     rows = [row for part in parts.values() for row in part]
     unrated = [place(row) for row in rows if not (row.votes or row.rejected)]
     note(unrated, len(rows), "not used here, they have no rating or label")
     used = {id(row) for some in comparisons for row in some.given or some.rated}
     equal = [place(row) for row in rows if row.rejected and id(row) not in used]
     note(equal, len(rows), "left out, their chosen and rejected are equal in what fits into --context")
+    note_long_texts([example for some in comparisons for example in some.examples], end, context)

@@ -464,7 +464,7 @@ DAMAGE = [   # name, words, what to do, command
     ("state_foreign", "stopped/state.pt: damaged", put(S, b"\x80\x04}."), RESUME),
     ("state_of_a_model", "stopped/state.pt: damaged, or of another program|--overwrite",
      copied(M, S), RESUME),
-    ("state_of_other_data", "stopped/state.pt: the data, models or device|have changed|--overwrite",
+    ("state_of_other_data", "stopped/state.pt: the data, models, file of --score|have changed|--overwrite",
      put("data.csv", GOOD), RESUME),
     ("no_weights", "--out pretrain holds config.json: delete it with --overwrite",
      lambda folder: (folder / M).unlink(), "pretrain --out pretrain --resume"),

@@ -73,18 +73,19 @@ def test_rows_that_no_file_holds_are_named_by_their_beginnings_and_all_counted(c
     assert "2 of 32 rows" in (err := capsys.readouterr().err) and "the first: 'a prompt of a program'" in err
 
 
-def test_unrated_rows_and_pairs_that_are_equal_in_the_context_are_counted(capsys):
+def test_unrated_rows_pairs_that_are_equal_in_the_context_and_what_is_cut_off_are_counted(capsys):
     pairs = [Row(str(i), "yes", prompt="q", rejected="no", where=f"f line {i}") for i in range(3)]
     equal = Row("3", "abcdefgh", rejected="abcdefgi", where="f line 3")   # END and 7 letters fit
     unrated = [Row(str(i), "text", where=f"f line {i}") for i in (10, 9)]
     parts = {"reward": [*pairs[:2], *unrated], "test": [pairs[2], equal]}
     made = [Comparisons(part, TOKENIZER, ROOM) for part in parts.values()]
-    rows.note_unused(parts, *made)
+    rows.note_unused(parts, TOKENIZER.end, ROOM, *made)
     assert capsys.readouterr().err.splitlines() == [
         "note: 2 of 6 rows not used here, they have no rating or label; the first: f line 9",
         "note: 1 of 6 rows left out, their chosen and rejected are equal in what fits into --context; "
         "the first: f line 3"]
     rated = some(20)
-    rows.note_unused({"reward": rated}, Comparisons(rated, TOKENIZER, ROOM))
-    rows.note_unused({"reward": pairs}, Comparisons(pairs, TOKENIZER, ROOM))
-    assert capsys.readouterr().err == ""
+    rows.note_unused({"reward": rated}, TOKENIZER.end, ROOM, Comparisons(rated, TOKENIZER, ROOM))
+    rows.note_unused({"reward": pairs}, TOKENIZER.end, ROOM, Comparisons(pairs, TOKENIZER, ROOM))
+    assert capsys.readouterr().err == (   # nothing of the pairs
+        "note: 20 of 20 texts do not fit into --context 8 tokens and are cut off there\n")

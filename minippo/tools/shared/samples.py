@@ -1,7 +1,6 @@
 """What a language model has learned: its loss on held-out texts, and texts of its own."""
 
 import math
-import sys
 
 import torch
 
@@ -10,13 +9,6 @@ from minippo.generation import generate
 from minippo.tokens import PAD
 from minippo.tools.shared.tables import flat
 from minippo.training import cross_entropy
-
-
-def note_long_texts(examples, end, context):
-    """On stderr, how many of the examples had to be cut off: they do not close with the end."""
-    if long := sum(response[-1] != end for _, response in examples):
-        print(f"note: {long:,} of {len(examples):,} texts do not fit into --context {context} "
-              "tokens and are cut off there", file=sys.stderr)
 
 
 @torch.no_grad()
