@@ -9,7 +9,7 @@ first --dialogues held-out turns with every reply.
 """
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from statistics import fmean
 
@@ -56,7 +56,7 @@ def main(config):
     if config.judge_data:
         write_atomically(config.judge_data, as_jsonl(parts["judge"]).encode())
         return
-    held_out, rows = parts["prompts"] + parts["test"], answerable(replace(config, count=0), "test")
+    held_out, rows = parts["prompts"] + parts["test"], answerable(config, parts, "test")
     random.Random(config.seed).shuffle(rows)   # one chat has many turns
     rows = rows[:config.count]
     baseline = Matcher(parts["reward"], config.seed)

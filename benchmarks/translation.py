@@ -49,7 +49,7 @@ def main(config):
         import sacrebleu
     except ImportError:
         raise UserError("this needs sacrebleu: pip install sacrebleu") from None
-    rows = answerable(config, "test")
+    rows = answerable(config, data.split(read(config.data)), "test")[:config.count or None]
     truths, found = [row.text for row in rows], []
 
     def near(name, how, texts, ended):
@@ -66,20 +66,19 @@ def main(config):
     print(f"\n{len(rows)} rows; the true texts have {mean_words(truths):.1f} words")
 
 
-def answerable(config, *parts):
-    """The rows of some parts that have a prompt of their own, which fits into the first model."""
+def answerable(config, parts, *names):
+    """The rows of the parts so named that have a prompt of their own, which fits into the first model."""
     lm, tokenizer = checkpoint.load_lm(config.models[0])
-    fit = fitting(data.split(read(config.data)), tokenizer,
-                  **dict.fromkeys(parts, lm.config.context - config.length))
-    rows = [row for part in parts for row in fit[part] if row.prompt][:config.count or None]
+    fit = fitting(parts, tokenizer, **dict.fromkeys(names, lm.config.context - config.length))
+    rows = [row for name in names for row in fit[name] if row.prompt]
     if not rows:
-        raise UserError(f"{config.data}: no row of {' or '.join(parts)} has a prompt of its own; name data "
+        raise UserError(f"{config.data}: no row of {' or '.join(names)} has a prompt of its own; name data "
                         "of pairs")
     return rows
 
 
 def write_pairs(config):
-    rows = answerable(config, "reward", "judge")
+    rows = answerable(config, data.split(read(config.data)), "reward", "judge")[:config.count or None]
     given = answers(config, config.models[0], rows, 0)
     pairs = [replace(row, rejected=text) for row, text, ended in zip(rows, *given)
              if ended and text.strip() and text != row.text]

@@ -58,8 +58,7 @@ def against(data):
         if unknown := [text.prompt for text in texts if text.prompt not in truths()]:
             raise UserError(f"{unknown[0]!r:.60} is no prompt of {data}, its true text is unknown; give "
                             f"--data {data}, and a prompt to each of its rows")
-        return [_by_token(text, max(truths()[text.prompt], key=lambda true: _worth(text.response, true)))
-                for text in texts]
+        return [max((_by_token(text, true) for true in truths()[text.prompt]), key=sum) for text in texts]
 
     return score
 

@@ -3,6 +3,7 @@
 import importlib
 import sys
 import traceback
+from contextlib import contextmanager
 
 from minippo.run.errors import UserError
 
@@ -20,25 +21,28 @@ def imported(flag, name, takes, others=""):
         raise UserError(f"{flag} {name}: no such rule; give {others}module:function")
     if "" not in sys.path:   # the command minippo, unlike python -m, does not look into the present folder
         sys.path.insert(0, "")
-    try:
+    with blamed(flag, name, "give module:function that Python can import from here"):
         found = getattr(importlib.import_module(module), function)
-    except (Exception, SystemExit) as error:   # ImportError, AttributeError, or whatever the module does
-        raise failed(flag, name, error, "give module:function that Python can import from here") from None
     if not callable(found):
         raise UserError(f"{flag} {name} is no function; give one {takes}")
     return found
 
 
-def failed(flag, name, error, advice):
-    """The UserError that says which error the function, or its module, raised, and in which line of it.
+@contextmanager
+def blamed(flag, name, advice):
+    """What module:function, or its module, raises in here becomes a UserError: which error, in which line.
 
-    An error of ours says it itself.
+    To leave the program is a mistake, too. An error of ours says it itself.
     """
-    if isinstance(error, UserError):
-        return error
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == source(name)]
-    where = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
-    return UserError(f"{flag} {name}: {type(error).__name__}: {error}{where}; {advice}")
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == source(name)]
+        where = f" (line {lines[-1]} of {source(name)})" if lines else ""
+        raise UserError(f"{flag} {name}: {type(error).__name__}: {error}{where}; {advice}") from None
 
 
 def source(name):

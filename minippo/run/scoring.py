@@ -8,7 +8,7 @@ from minippo.policy import frozen
 from minippo.reward import RewardModel
 from minippo.run import checkpoint
 from minippo.run.errors import UserError
-from minippo.run.imported import failed, imported
+from minippo.run.imported import blamed, imported
 from minippo.score import TextScore
 
 SIGNS = {"positive": 1, "negative": -1}   # of --target
@@ -61,11 +61,8 @@ class NamedScore(TextScore):
 
     def __call__(self, query, response):
         """query (B, Q), response (B, R) -> (B,), or (B, R) of tokens: finite numbers."""
-        try:
+        with blamed("--score", self.name, "it takes a list of texts, and a response may be empty"):
             scores = super().__call__(query, response)
-        except (Exception, SystemExit) as error:   # of a function that is not ours
-            advice = "it takes a list of texts, and a response may be empty"
-            raise failed("--score", self.name, error, advice) from None
         if not scores.isfinite().all():
             worst = (~scores.isfinite().view(len(scores), -1).all(1)).nonzero()[0, 0]
             raise UserError(f"--score {self.name} gave NaN or infinity for the text "

@@ -87,7 +87,7 @@ def test_the_baseline_learns_from_the_reward_model_s_part_and_the_judge_from_its
     learned = []
     monkeypatch.setattr(replies, "Matcher", lambda rows, seed: learned.append(rows))
     monkeypatch.setattr(replies, "accuracy", lambda judge, rows: 0.5)
-    monkeypatch.setattr(replies, "answerable", lambda config, part: split(read(config.data))[part])
+    monkeypatch.setattr(replies, "answerable", lambda config, parts, name: list(parts[name]))
     monkeypatch.setattr(replies, "answers", lambda *about: ([], 0.0))
     monkeypatch.setattr(replies, "table", lambda *about: (("model",), []))
     (tmp_path / "pairs.jsonl").write_text(replies.as_jsonl(pairs(400)))
@@ -99,7 +99,7 @@ def test_the_baseline_learns_from_the_reward_model_s_part_and_the_judge_from_its
 def test_replies_before_and_after_stand_below_their_turns(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pairs.jsonl").write_text(replies.as_jsonl(pairs(400)))
-    monkeypatch.setattr(replies, "answerable", lambda config, part: split(read(config.data))[part])
+    monkeypatch.setattr(replies, "answerable", lambda config, parts, name: list(parts[name]))
     monkeypatch.setattr(replies, "answers", lambda config, name, rows, top_k: (
         [f"{name} to {row.prompt.strip()}" for row in rows], [True]))
     replies.main(replies.Config(models=("one", "two"), data="pairs.jsonl", count=9, dialogues=2))

@@ -4,7 +4,7 @@ import hashlib
 import re
 
 from minippo.run.errors import UserError
-from minippo.run.imported import failed, imported
+from minippo.run.imported import blamed, imported
 
 ACTORS = re.compile(r"\b(actors?|actress(es)?|cast|performances?)\b", re.IGNORECASE)
 WRONG = 0.2   # share of cases in which `noisy` says the opposite
@@ -55,10 +55,8 @@ def labeller(name):
 
     def checked(one, other):
         """What the rule says, -1, 0 or 1."""
-        try:
+        with blamed("--labeller", name, "the function takes two texts"):
             found = rule(one, other)
-        except Exception as error:   # of a function that is not ours
-            raise failed("--labeller", name, error, "the function takes two texts") from None
         if found not in (-1, 0, 1):
             raise UserError(f"--labeller {name} said {found!r:.40}; it has to be -1, 0 or 1")
         return found
