@@ -5,6 +5,9 @@ All held-out rows with a prompt of their own that fits the first model (of the p
 learns from) are answered once by each model. Both figures are sacrebleu's: chrF2, and BLEU (13a tokens, upper
 and lower case kept). The table begins with the prompt itself: what an answer gets that changes nothing.
 
+With --reward it ends with what that reward model takes for the best of 16 sampled answers of the first
+model: what its score knows of both figures.
+
 --pairs FILE writes preferences in place of that: of the rows that rate in other data (60 and 30 of 100), the
 true text is chosen and the first model's own sampled answer rejected. An answer that was cut off is left out:
 that it does not end would give it away. train_reward.py --data FILE learns to tell true from model-made.
@@ -27,8 +30,10 @@ from minippo.run.files import write_atomically
 from minippo.run.flags import DeviceConfig, option, words
 from minippo.run.rows import fitting
 from minippo.tokens import pad_left
-from minippo.tools.shared.comparison import AT_ONCE
+from minippo.tools.shared.comparison import AT_ONCE, best
 from minippo.tools.shared.tables import markdown
+
+BEST_OF = 16
 
 
 @dataclass
@@ -39,6 +44,7 @@ class Config(DeviceConfig):
     length: int = option(72, "tokens of an answer, at most", low=1)
     temperature: float = option(0.8, "of the sampled answers", low=0.01)
     count: int = option(0, "so many of the held-out rows, or of those for --pairs; 0 = all", low=0)
+    reward: str = option("", "folder of a reward model that also takes the best of 16 answers")
     pairs: str = option("", "only write pairs, true against model-made, to this file")
 
 
@@ -62,6 +68,10 @@ def main(config):
         for how, top_k in (("greedy", 1), ("sampled", 0)):
             texts, ended = answers(config, name, rows, top_k)
             near(name, how, texts, f"{fmean(ended):.0%}")
+    if config.reward:
+        reward_model = checkpoint.load_both(config.models[0], config.reward)[1].eval()
+        texts, ended = answers(config, config.models[0], rows, 0, reward_model)
+        near(config.models[0], f"best of {BEST_OF} by {config.reward}", texts, f"{fmean(ended):.0%}")
     print(markdown(("model", "", "chrF", "BLEU", "words", "ended"), found))
     print(f"\n{len(rows)} rows; the true texts have {mean_words(truths):.1f} words")
 
@@ -94,15 +104,24 @@ def as_jsonl(rows):
 
 
 @torch.no_grad()
-def answers(config, name, rows, top_k):
-    """A model's answer to the prompt of each row, and whether it ends: two lists."""
+def answers(config, name, rows, top_k, reward_model=None):
+    """A model's answer to the prompt of each row, and whether it ends: two lists.
+
+    With a reward model: of several answers that end the one with the highest score.
+    """
     lm, tokenizer = checkpoint.load_lm(name)
-    place(lm, pick_device(config.device), config.precision)
+    device, n = pick_device(config.device), BEST_OF if reward_model else 1
+    for model in filter(None, (lm, reward_model)):
+        place(model, device, config.precision)
     examples = data.encode(rows, tokenizer, lm.config.context - config.length)
     generator, texts, ended = torch.Generator().manual_seed(config.seed), [], []
-    for i in range(0, len(rows), AT_ONCE):
-        query = pad_left([query for query, _ in examples[i:i + AT_ONCE]]).to(lm.embedding.weight.device)
+    for i in range(0, len(rows), AT_ONCE // n):
+        query = pad_left([query for query, _ in examples[i:i + AT_ONCE // n]]).repeat_interleave(n, 0)
+        query = query.to(device)
         response = generate(lm, query, config.length, config.temperature, top_k, generator=generator)
+        if reward_model:
+            scores = reward_model(query, response).masked_fill(~(response == lm.end).any(1), -torch.inf)
+            response = best(response.unflatten(0, (-1, n)), scores.unflatten(0, (-1, n)), n)
         texts += [tokenizer.decode(row) for row in response]
         ended += (response == lm.end).any(1).tolist()
     return texts, ended

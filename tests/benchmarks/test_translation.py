@@ -56,6 +56,25 @@ def test_every_row_is_answered_in_order_and_the_share_that_ends_is_counted(confi
     assert texts == [row.prompt for row in rows]
 
 
+def test_the_best_of_several_is_the_one_that_ends_with_the_highest_score(config, monkeypatch):
+    monkeypatch.setattr(translation, "BEST_OF", 3)
+    rows, draws = held_out()[:2], iter(range(300, 310))
+
+    def generate(lm, query, *others, **how):   # three to each prompt, one token; only the third does not end
+        assert len(query) == 3
+        drawn = torch.tensor([[next(draws), lm.end] for _ in query])
+        return drawn.masked_fill(torch.tensor([[False, False], [False, False], [False, True]]), 5)
+
+    class Score(torch.nn.Module):   # the higher the token the better
+        def forward(self, query, response):
+            return response[:, 0].float()
+
+    monkeypatch.setattr(translation, "generate", generate)
+    monkeypatch.setattr(translation, "AT_ONCE", 3)
+    monkeypatch.setattr(Tokenizer, "decode", lambda self, row: row[0].item())
+    assert translation.answers(config, "one", rows, 0, Score()) == ([301, 304], [True, True])
+
+
 def test_the_true_text_itself_has_100_of_both(config, monkeypatch, capsys):
     pytest.importorskip("sacrebleu")
     monkeypatch.setattr(translation, "answers", lambda config, name, rows, top_k: (
