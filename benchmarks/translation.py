@@ -14,6 +14,7 @@ that it does not end would give it away. train_reward.py --data FILE learns to t
 """
 
 import json
+import sys
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -124,6 +125,8 @@ def answers(config, name, rows, top_k, reward_model=None):
             response = best(response.unflatten(0, (-1, n)), scores.unflatten(0, (-1, n)), n)
         texts += [tokenizer.decode(row) for row in response]
         ended += (response == lm.end).any(1).tolist()
+        if i // (AT_ONCE // n) % 10 == 9:   # half a minute's work
+            print(f"{name}: {len(texts):,} of {len(rows):,} answers", file=sys.stderr, flush=True)
     return texts, ended
 
 
