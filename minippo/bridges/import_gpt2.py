@@ -80,7 +80,7 @@ def fitting(folder, sizes, about, tokenizer):
     if count > sizes.vocab_size:
         raise UserError(f"{path}: vocab_size is {sizes.vocab_size}, and the tokenizer has {count} tokens; "
                         "it is another model's")
-    if about.get("eos_token_id") not in (None, tokenizer.end):
+    if about.get("eos_token_id") not in (None, tokenizer.end, [tokenizer.end]):
         raise UserError(f"{path}: eos_token_id is {about['eos_token_id']!r:.40}, and our end token, "
                         f"<|endoftext|>, is {tokenizer.end}; this model cannot be imported")
     if count < sizes.vocab_size:

@@ -169,6 +169,7 @@ def test_embeddings_of_no_token_are_left_out_with_a_note(tmp_path, capsys):
 
 @pytest.mark.parametrize("option", [
     {"activation_function": "gelu_pytorch_tanh"}, {"n_inner": 32}, {"n_inner": None}, {"eos_token_id": None},
+    {"eos_token_id": [0]},
     {"reorder_and_upcast_attn": True}, {"n_ctx": 48, "summary_type": "cls_index"}])
 def test_options_that_change_no_logit_are_not_refused(tmp_path, option):
     assert torch.allclose(logits(read(folder_of(tmp_path, config=CONFIG | option))[0]), right(weights()),

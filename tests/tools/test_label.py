@@ -465,6 +465,7 @@ MISTAKES = {
     "--labeller os:sep": "--labeller os:sep is no function",
     "--labeller os.path:join": "--labeller os.path:join said",
     "--labeller json:loads": "--labeller json:loads: TypeError",
+    "--labeller leaves_early:rule": "--labeller leaves_early:rule: SystemExit",
 }
 
 
@@ -479,6 +480,7 @@ def test_a_mistake_is_one_line_that_names_it_and_changes_no_file(tell, place, ca
     spoil(place, "binary.txt", b"\xff\xfe\x00")
     spoil(place, "empty.txt", b"\n \n")
     spoil(place, "long.txt", b"word " * 200)
+    spoil(place, "leaves_early.py", b"def rule(one, other):\n    raise SystemExit(0)\n")
     (place / "folder.jsonl").mkdir()
     (place / "folder.answers.jsonl").write_bytes(b"")
     before = {path.name: path.read_bytes() for path in place.glob("*.*") if path.is_file()}
