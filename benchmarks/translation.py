@@ -23,6 +23,7 @@ import torch
 from minippo import data
 from minippo.corpora.read import read
 from minippo.generation import generate
+from minippo.policy import ActorCritic
 from minippo.run import checkpoint
 from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError
@@ -30,8 +31,9 @@ from minippo.run.exits import launch
 from minippo.run.files import write_atomically
 from minippo.run.flags import DeviceConfig, option, words
 from minippo.run.rows import fitting
+from minippo.run.stage_3 import Stage3
 from minippo.tokens import pad_left
-from minippo.tools.shared.comparison import AT_ONCE, best
+from minippo.tools.shared.comparison import AT_ONCE, best, draw
 from minippo.tools.shared.tables import markdown
 
 BEST_OF = 16
@@ -115,17 +117,19 @@ def answers(config, name, rows, top_k, reward_model=None):
     for model in filter(None, (lm, reward_model)):
         place(model, device, config.precision)
     examples = data.encode(rows, tokenizer, lm.config.context - config.length)
+    actor = ActorCritic(lm, temperature=config.temperature)
+    paying = Stage3(response_length=config.length, missing_end_score=-torch.inf)
     generator, texts, ended = torch.Generator().manual_seed(config.seed), [], []
-    for i in range(0, len(rows), AT_ONCE // n):
-        query = pad_left([query for query, _ in examples[i:i + AT_ONCE // n]]).repeat_interleave(n, 0)
-        query = query.to(device)
-        response = generate(lm, query, config.length, config.temperature, top_k, generator=generator)
+    step = AT_ONCE // n
+    for i in range(0, len(rows), step):
+        query = pad_left([query for query, _ in examples[i:i + step]]).to(device)
         if reward_model:
-            scores = reward_model(query, response).masked_fill(~(response == lm.end).any(1), -torch.inf)
-            response = best(response.unflatten(0, (-1, n)), scores.unflatten(0, (-1, n)), n)
+            response = best(*draw(actor, reward_model, query, n, paying, generator), n)
+        else:
+            response = generate(lm, query, config.length, config.temperature, top_k, generator=generator)
         texts += [tokenizer.decode(row) for row in response]
         ended += (response == lm.end).any(1).tolist()
-        if i // (AT_ONCE // n) % 10 == 9:   # half a minute's work
+        if i // step % 10 == 9:   # half a minute's work
             print(f"{name}: {len(texts):,} of {len(rows):,} answers", file=sys.stderr, flush=True)
     return texts, ended
 

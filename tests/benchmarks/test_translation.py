@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import translation
-from minippo import data
+from minippo import data, policy
 from minippo.corpora.read import read
 from minippo.run.errors import UserError
 from minippo.run.exits import launch
@@ -69,7 +69,7 @@ def test_the_best_of_several_is_the_one_that_ends_with_the_highest_score(config,
         def forward(self, query, response):
             return response[:, 0].float()
 
-    monkeypatch.setattr(translation, "generate", generate)
+    monkeypatch.setattr(policy, "generate", generate)
     monkeypatch.setattr(translation, "AT_ONCE", 3)
     monkeypatch.setattr(Tokenizer, "decode", lambda self, row: row[0].item())
     assert translation.answers(config, "one", rows, 0, Score()) == ([301, 304], [True, True])
