@@ -616,7 +616,7 @@ generator=generator).tolist() \
         infinite_weights_imported: if not x.isfinite().all(): => if False:
         a_head_that_is_not_tied: if not torch.equal( => if torch.equal(
         prefixes_mixed: if len(set(named.values())) < len(named): => if False:
-        another_end: if about.get("eos_token_id") not in (None, tokenizer.end): => if False:
+        another_end: if about.get("eos_token_id") not in (None, tokenizer.end, [tokenizer.end]): => if False:
     """),
     ("minippo/bridges/hugging_face.py", "tests/bridges/test_import_gpt2_refusals.py", """
         an_index_leads_out: and Path(name).name == name => and name
