@@ -82,6 +82,13 @@ def test_a_row_s_draws_do_not_depend_on_when_others_end(lm):
     assert (response == PAD).any() and (response != PAD).all(1).any()
 
 
+def test_so_many_draws_are_taken_whenever_the_responses_end(lm, query):
+    early, late = seeded(3), seeded(3)
+    assert generate(always(lm, [1.0, 0.0]), query, 20, generator=early).shape == (3, 1)
+    assert generate(always(lm, [0.0, 1.0]), query, 20, generator=late).shape == (3, 20)
+    assert torch.rand(1, generator=early) == torch.rand(1, generator=late)
+
+
 def test_top_k_of_1_is_the_argmax(lm, query):
     response = generate(lm, query, 10, top_k=1)
     real = response != PAD

@@ -273,9 +273,10 @@ device=query.device) => mask = causal_mask(real, query.shape[1])
     ("minippo/generation.py", "tests/test_generation.py", """
         sampled_without_temperature: .float() / temperature => .float()
         sampled_from_the_first_column: cache)[running, -1] => cache)[running, 0]
-        sampled_greedily: sample(logits, draw[running]) => logits.argmax(-1)
+        sampled_greedily: sample(logits, draws[t, running]) => logits.argmax(-1)
         states_of_other_rows: cache)[running, -1] => cache)[:len(running), -1]
-        draws_of_other_rows: draw[running] => draw[:len(running)]
+        draws_of_other_rows: draws[t, running] => draws[t, :len(running)]
+        the_same_draws_at_each_token: draws[t, running] => draws[0, running]
         never_ends: running = running[token != lm.end] => running = running[token != PAD]
         ends_with_the_first: if not len(running): => if len(running) < len(query):
         end_token_cut_off: return response[:, :t + 1] => return response[:, :t]

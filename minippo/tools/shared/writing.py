@@ -130,10 +130,10 @@ def one_by_one(lm, query, length, temperature, top_k, top_p, generator):
     """The tokens that `generate` samples for one query (1, Q) by the same draws, as they are drawn: ints."""
     tokens, encoded = lm.context(query)
     cache = KVCache(lm.config, 1, tokens.shape[1] + length, query.device)
-    for _ in range(length):
+    for draw in torch.rand(length, 1, generator=generator).to(query.device):
         states = lm.decode(tokens, encoded, cache)[:, -1]
         logits = filtered(lm.logits(states).float() / temperature, top_k, top_p)
-        tokens = sample(logits, torch.rand(1, generator=generator).to(query.device))[:, None]
+        tokens = sample(logits, draw)[:, None]
         yield tokens.item()
         if tokens.item() == lm.end:
             return
