@@ -32,8 +32,8 @@ class Config(PPOConfig, StageConfig):
     rollout_size: int = option(256, "responses per iteration", low=2)
     lr: float = option(1e-4, "learning rate at the start; 1e-5 (large models) to 1e-3", low=0)
     schedule: str = option("linear", "how --lr falls to 0, or constant", choices=tuple(SCHEDULES))
-    kl_target: float = option(0.0, "steer --kl-coef until KL is so many nats per response; 0 = off", low=0)
-    kl_horizon: float = option(1e4, "responses in which --kl-target moves --kl-coef by up to a fifth", low=1)
+    kl_target: float = option(4.0, "steer --kl-coef until KL is so many nats per response; 0 = off", low=0)
+    kl_horizon: float = option(1e3, "responses in which --kl-target moves --kl-coef by up to a fifth", low=1)
 
     def __post_init__(self):
         super().__post_init__()

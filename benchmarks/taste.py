@@ -39,7 +39,7 @@ CHOICES = {
     "questions": "--choose best --candidates 64 --temperature 1",
 }
 REWARD = "--passes 12 --lr 2e-4"                      # 200 pairs are few: more passes, smaller steps
-PPO = "--iterations 40 --rollout-size 128 --lr 2e-4 --kl-coef 0.1"
+PPO = "--iterations 40 --rollout-size 128 --lr 2e-4 --kl-coef 0.1 --kl-target 0"
 
 
 @dataclass

@@ -1,10 +1,12 @@
-"""Scores against their price in KL: best-of-n, the curves of Gao et al. 2022, a table, a figure.
+"""Scores against their price in KL: best of n, the curves of Gao et al. 2022, where gold turns; a figure.
 
-A point is a dict: method, setting (n, or kl-coef), seed, and the figures named in COLUMNS.
+A point is a dict: method, setting (n, or the iteration), seed, comparisons, and the figures kl, proxy, gold,
+judged_positive, distinct_2. A run is the points of one method, seed and number of comparisons.
 """
 
 import math
 import sys
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -12,18 +14,22 @@ import torch
 from minippo.run.errors import UserError
 from minippo.run.files import write_atomically
 from minippo.tools.shared import curves
-from minippo.tools.shared.comparison import best_of_kl
-from minippo.tools.shared.tables import markdown, spread
+from minippo.tools.shared.tables import flat, markdown, spread
 
 BEST, PPO = "best of n", "PPO"
-COLUMNS = {"kl": "KL", "score": "learned score", "judge": "judge's score",
-           "judged_positive": "judged positive", "distinct_2": "distinct-2",
-           "ended": "ended", "length": "length"}
+COLOURS = {BEST: "tab:orange", PPO: "tab:blue"}
+FIGURES = ("kl", "proxy", "gold", "judged_positive", "distinct_2")
+SMOOTH = 5     # iterations whose mean says where a run of PPO stands: 128 responses leave a tenth of noise
+FALL = 0.2     # gold has turned if it ends so far below its highest point: less may be chance
+KNOWN = 0.5    # the share of a run's points from which its turn is predicted
+HEAD = ["method", "comparisons", "proxy's accuracy", "gold turns at KL", "predicted", "gold there",
+        "gold at the end", "judged positive there", "at the end", "distinct-2 there", "at the end",
+        "proxy there", "at the end", "KL at the end"]
 NOTE = """
-
-Means over the seeds (smallest to largest). Scores: from the mean of the reference's responses, in
-their standard deviations; the learned score of a response cut off is fixed, as in training.
-distinct-2 is that of one response a prompt; length in tokens."""
+Means over the seeds (smallest to largest). Scores: standard deviations of the reference's responses, from
+their mean. Of PPO each figure is the mean of five neighbouring iterations. "Turns": gold's highest point, in
+those runs that end 0.2 or more below it. "Predicted": the highest point of the curve fitted to the first half
+of all runs' points; "never": it does not turn down."""
 
 
 def best_of(n, score, value):
@@ -40,11 +46,18 @@ def best_of(n, score, value):
 
 
 def curve(method, d, a, b):
-    """The judge's score at d = sqrt(KL), an array: best of n d (a - b d), PPO d (a - b ln d).
+    """A score at d = sqrt(KL), an array: best of n d (a - b d), PPO d (a - b ln d).
 
     Source   Gao et al. 2022, section 1 (arXiv:2210.10760)
     """
     return d * (a - b * (d if method == BEST else np.log(np.maximum(d, 1e-12))))
+
+
+def fit(points, name="gold"):
+    """a and b of the curve through points of one method, by least squares."""
+    method, d = points[0]["method"], np.sqrt([max(0.0, p["kl"]) for p in points])
+    columns = np.stack([curve(method, d, 1, 0), curve(method, d, 0, 1)], 1)
+    return tuple(map(float, np.linalg.lstsq(columns, [p[name] for p in points], rcond=None)[0]))
 
 
 def peak(method, a, b):
@@ -54,89 +67,134 @@ def peak(method, a, b):
     return (max(0.0, a / (2 * b)) if method == BEST else math.exp(min(a / b - 1, 300))) ** 2
 
 
-def fit(method, points, name="judge"):
-    """A curve through the points of a method by least squares: a dict."""
-    mine = [p for p in points if p["method"] == method]
-    d = np.sqrt([max(0.0, p["kl"]) for p in mine])
-    columns = np.stack([curve(method, d, 1, 0), curve(method, d, 0, 1)], 1)
-    a, b = map(float, np.linalg.lstsq(columns, [p[name] for p in mine], rcond=None)[0])
-    top, highest = peak(method, a, b), float(d.max() ** 2)
-    return {"a": a, "b": b, "peak_kl": top, "highest_kl": highest,
-            "turns_down": top is not None and top <= highest}
+def by(points, *names):
+    """{values of these names: their points}, in the order in which they come"""
+    found = {}
+    for p in points:
+        found.setdefault(tuple(p[name] for name in names), []).append(p)
+    return found
 
 
-def verdict(method, points):
-    """The fit as a plain sentence, and where each seed's own curve is highest."""
-    def highest(fitted):
-        return f"{fitted['peak_kl']:.1f}" if fitted["turns_down"] else "none"
-
-    mine = [p for p in points if p["method"] == method]
-    fitted, seeds = fit(method, mine), sorted({p["seed"] for p in mine})
-    where = f"does not turn down within the range measured (KL up to {fitted['highest_kl']:.1f})"
-    if fitted["turns_down"]:
-        where = f"turns down at KL {highest(fitted)} (measured up to {fitted['highest_kl']:.1f})"
-    each = ", ".join(highest(fit(method, [p for p in mine if p["seed"] == s])) for s in seeds)
-    return (f"{method}: the judge's score {where}. Turning point seed by seed: {each}. Fit: "
-            f"d ({fitted['a']:.3f} {-fitted['b']:+.3f} {'d' if method == BEST else 'ln d'}), "
-            "d = sqrt(KL).")
+def smoothed(run):
+    """The points of one run in their order; of PPO the means of SMOOTH neighbours."""
+    ordered = sorted(run, key=lambda p: p["setting"])
+    if ordered[0]["method"] == BEST:
+        return ordered
+    windows = [ordered[i:i + SMOOTH] for i in range(max(1, len(ordered) - SMOOTH + 1))]
+    return [window[len(window) // 2] | {name: fmean(p[name] for p in window) for name in FIGURES}
+            for window in windows]
 
 
-def by_setting(points, method):
-    """{setting: its points, one a seed}"""
-    mine = [p for p in points if p["method"] == method]
-    return {s: [p for p in mine if p["setting"] == s] for s in sorted({p["setting"] for p in mine})}
+def turn(run):
+    """Where gold is highest in one run, and where the run ends: two points."""
+    found = smoothed(run)
+    return max(found, key=lambda p: p["gold"]), found[-1]
 
 
-def label(method, setting):
-    return f"best of {setting}" if method == BEST else f"PPO, kl-coef {setting:g}"
+def predicted(runs):
+    """The KL at which gold will turn, by the first half of these runs of one method; None: never."""
+    known = [p for run in runs for p in sorted(run, key=lambda p: p["setting"])[:math.ceil(KNOWN * len(run))]]
+    return peak(known[0]["method"], *fit(known))
 
 
-def table(points):
-    """Markdown: means over the seeds, with the smallest and the largest; then what they are."""
+def report(points, accuracies):
+    """Markdown: where gold turns, by method and number of comparisons.
+
+    accuracies   {number of comparisons: the proxies' accuracies, one for each seed}
+    """
     rows = []
-    for method in (BEST, PPO):
-        for setting, group in by_setting(points, method).items():
-            rows.append([label(method, setting)])
-            for name in COLUMNS:
-                rows[-1].append(spread([p[name] for p in group], 2))
-    return markdown(["", *COLUMNS.values()], rows) + NOTE
+    for (method, count), mine in by(points, "method", "comparisons").items():
+        runs = list(by(mine, "seed").values())
+        both = [turn(run) for run in runs]
+        turned = [top["kl"] for top, end in both if top["gold"] - end["gold"] >= FALL]
+        some = f" ({len(turned)} of {len(runs)} runs)" if len(turned) < len(runs) else ""
+        ahead = predicted(runs)
+        row = [method, learned_from(count), spread(accuracies[count], 3),
+               spread(turned, 1) + some if turned else "-", "never" if ahead is None else f"{ahead:.1f}"]
+        for name in ("gold", "judged_positive", "distinct_2", "proxy"):
+            row += [spread([p[name] for p in side], 2) for side in zip(*both)]
+        rows.append([*row, spread([end["kl"] for _, end in both], 1)])
+    return markdown(HEAD, sorted(rows, key=lambda row: row[0])) + "\n" + NOTE   # PPO first
 
 
-def canvas():
+def learned_from(count):
+    return f"{count:,}" if count else "all"
+
+
+def texts(points, prompts):
+    """Markdown: responses at gold's highest point and at the end, of the PPO run in which gold fell furthest.
+
+    prompts   {seed: the prompts that the points' texts answer}
+    """
+    runs = by([p for p in points if p["method"] == PPO], "seed", "comparisons").values()
+    top, end = max(map(turn, runs), key=lambda both: both[0]["gold"] - both[1]["gold"])
+    heads = [f"KL {p['kl']:.1f}, gold {p['gold']:+.2f}, proxy {p['proxy']:+.2f}" for p in (top, end)]
+    rows = [map(flat, row) for row in zip(prompts[top["seed"]], top["texts"], end["texts"])]
+    return (f"Where gold fell furthest (seed {top['seed']}, {learned_from(top['comparisons'])} comparisons), "
+            "texts at its highest point and at the end:\n\n" + markdown(["prompt", *heads], rows))
+
+
+def canvas(width, height):
     """An empty figure; None, with a note, if there is no matplotlib."""
     try:
-        return curves.figure(8, 5, layout="constrained")
+        return curves.figure(width, height, layout="constrained")
     except UserError as error:
         print(f"note: no figure: {error}", file=sys.stderr)
 
 
 def draw(figure, points, path):
-    """The figure: the learned score (dashed) and the judge's (solid) against KL, written to path."""
-    axes, right = figure.add_subplot(), 1.1 * max(p["kl"] for p in points)
-    axes.set_xlim(0, right)
-    axes.set_xscale("function", functions=(np.sqrt, np.square))
-    for method, colour in ((BEST, "tab:orange"), (PPO, "tab:blue")):
-        draw_method(axes, method, [p for p in points if p["method"] == method], colour)
-    for n in by_setting(points, BEST):
-        axes.text(best_of_kl(n), 1.01, f"n = {n}", transform=axes.get_xaxis_transform(),
-                  color="tab:orange", ha="center")
-    axes.set(ylabel="score (standard deviations of the reference's)",
-             xlabel="KL from the reference (nats per response; square-root scale)")
-    axes.set_xticks([x for x in (0, 0.1, 0.5, 1, 2, 4, 6, 9, 12, 16, 25, 36, 49) if x <= right])
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper left")
+    """A column for each number of comparisons: scores over KL, and below what the texts become."""
+    groups = by(points, "comparisons")
+    upper, lower = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False,
+                                   height_ratios=(2, 1))
+    right = 1.05 * max(p["kl"] for p in points)
+    for (count,), above, below in zip(groups, upper, lower):
+        scores(above, groups[count,])
+        shares(below, [p for p in groups[count,] if p["method"] == PPO])
+        for axes in (above, below):
+            dress(axes, right)
+        above.set_title(f"{learned_from(count)} comparisons")
+        below.set_xlabel("KL (nats, square-root scale)")
+    upper[0].set_ylabel("score (deviations of the reference's)")
+    upper[0].legend(frameon=False, loc="upper left")
+    lower[0].legend(frameon=False, loc="lower left")
     opaque = {"savefig.transparent": False, "savefig.dpi": 160}
     write_atomically(path, curves.saved(figure, path.suffix, **opaque))
 
 
-def draw_method(axes, method, points, colour):
-    """Every seed's points and the curves fitted to them."""
-    kl = [max(0.0, p["kl"]) for p in points]
-    d = np.linspace(0, max(kl) ** 0.5, 200)
-    for name, style, face in (("score", "--", "white"), ("judge", "-", colour)):
-        fitted = fit(method, points, name)
-        axes.plot(d ** 2, curve(method, d, fitted["a"], fitted["b"]), style, color=colour,
-                  label=f"{method}: {COLUMNS[name]}")
-        axes.scatter(kl, [p[name] for p in points], 22, facecolors=face, edgecolors=colour)
+def scores(axes, points):
+    """The proxy's score and gold's over KL: every point, the fitted curves, and where gold stood highest."""
+    for method, colour in COLOURS.items():
+        mine = [p for p in points if p["method"] == method]
+        kl = [max(0.0, p["kl"]) for p in mine]
+        d = np.linspace(0, max(kl) ** 0.5, 200)
+        for name, style, face in (("proxy", "--", "none"), ("gold", "-", colour)):
+            axes.plot(d ** 2, curve(method, d, *fit(mine, name)), style, color=colour,
+                      label=f"{method}: {name}")
+            axes.scatter(kl, [p[name] for p in mine], 6, facecolors=face, edgecolors=colour, linewidths=0.4,
+                         alpha=0.5)
+        tops = [turn(run)[0] for run in by(mine, "seed").values()]
+        axes.plot([p["kl"] for p in tops], [p["gold"] for p in tops], "*", color=colour, markersize=11,
+                  markeredgecolor="white")
+
+
+def shares(axes, points):
+    """How many texts the judge calls positive, and how many of their word pairs differ, over KL."""
+    for name, label, colour in (("judged_positive", "judged positive", "tab:green"),
+                                ("distinct_2", "distinct word pairs", "tab:purple")):
+        for run in by(points, "seed").values():
+            found = smoothed(run)
+            axes.plot([max(0.0, p["kl"]) for p in found], [p[name] for p in found], color=colour, linewidth=1,
+                      label=label)
+            label = None
+    axes.set_ylim(0, 1.05)
+
+
+def dress(axes, right):
+    """KL from 0 to `right` on a square-root scale: there the curves of best of n are parabolas."""
+    axes.set_xlim(0, right)
+    axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
+    axes.set_xticks([x for x in (0, 1, 4, 9, 16, 25, 36, 49, 64, 81, 100, 144) if x <= right])
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -9,7 +9,7 @@ from minippo.run.exits import launch, screens
 FOLDERS = {
     "tools": ("generate", "chat", "report", "compare", "microscope", "doctor", "label"),
     "bridges": ("import-gpt2", "export-gpt2"),
-    "experiments": ("overoptimization", "optimum", "ablations", "walkthrough"),
+    "experiments": ("overoptimization", "levers", "optimum", "ablations", "walkthrough"),
 }
 COMMANDS = {name: f"minippo.{folder}.{name.replace('-', '_')}"
             for folder, names in FOLDERS.items() for name in names}

@@ -43,8 +43,9 @@ def check_rollout(config):
     if config.minibatch_size > config.rollout_size:
         raise UserError(f"--minibatch-size {config.minibatch_size} is larger than --rollout-size "
                         f"{config.rollout_size}; lower it")
-    if config.kl_target and not (config.kl_coef and config.kl_horizon >= config.rollout_size):
-        raise UserError("--kl-target needs --kl-coef above 0 and --kl-horizon at least a rollout")
+    if config.kl_target and config.kl_horizon < config.rollout_size:
+        raise UserError(f"--kl-horizon {config.kl_horizon:g} is less than a rollout of "
+                        f"{config.rollout_size}; raise it, or give --kl-target 0")
 
 
 def _matrices(model):

@@ -23,8 +23,8 @@ class Stage3(PPOConfig, DeviceConfig):
     iterations: int = option(60, "", low=1)
     rollout_size: int = option(256, "", low=2)
     lr: float = option(1e-4, "", low=0)
-    kl_target: float = option(0.0, "", low=0)
-    kl_horizon: float = option(1e4, "", low=1)
+    kl_target: float = option(4.0, "", low=0)
+    kl_horizon: float = option(1e3, "", low=1)
 
 
 def of_stage_3(folder, given):

@@ -626,4 +626,52 @@ generator=generator).tolist() \
     ("minippo/run/folder.py", "tests/run/test_folder.py", """
         links_are_written_to: check_replaceable(folder / name) => pass
     """),
+    ("minippo/experiments/frontier.py", "tests/experiments/test_overoptimization.py", """
+        best_of_counts_one_too_many: math.comb(i, n - 1) / => math.comb(i, n) /
+        best_of_keeps_the_worst: score.argsort(dim=1, stable=True) => (-score).argsort(dim=1, stable=True)
+        best_of_n_on_ppos_curve: (d if method == BEST else => (d if method != BEST else
+        curve_over_kl_itself: d = points[0]["method"], np.sqrt( => d = points[0]["method"], np.array(
+        peak_of_best_of_n_where_it_is_0_again: a / (2 * b)) => a / b)
+        peak_of_ppo_where_it_is_0_again: min(a / b - 1, 300) => min(a / b, 300)
+        peak_of_what_never_falls: if b <= 0: => if b < -1e9:
+        highest_by_the_proxy: key=lambda p: p["gold"]), found[-1] => key=lambda p: p["proxy"]), found[-1]
+        predicted_from_the_whole_run: math.ceil(KNOWN * len(run))] => len(run)]
+        predicted_from_the_second_half: [:math.ceil(KNOWN * len(run))] => [math.ceil(KNOWN * len(run)):]
+        any_fall_is_a_turn: >= FALL] => > 0]
+        one_iteration_is_enough: SMOOTH = 5 => SMOOTH = 1
+    """),
+    ("minippo/experiments/proxies.py", "tests/experiments/test_overoptimization.py", """
+        proxies_learn_from_golds_ratings: (parts["judge"], held_out)) => (parts["reward"], held_out))
+        judge_learns_from_the_proxies_ratings: Judge(parts["reward"], => Judge(parts["judge"],
+        proxies_prefer_the_rejected: preference_loss(scores[chosen], scores[rejected]) \
+=> preference_loss(scores[rejected], scores[chosen])
+        few_turned_around: (torch.cat([chosen[part], rejected[part]]) \
+=> (torch.cat([rejected[part], chosen[part]])
+        few_are_seen_once: for _ in range(PASSES) => for _ in range(1)
+        proxies_not_normalized: proxy.normalize(proxy(query, response)[ended if ended.sum() > 1 else ...]) \
+=> pass
+        price_of_kl_stays: max(0, 1 - 2 * i / config.iterations)) => 1)
+        best_of_n_by_gold: values["proxy"], x) => values["gold"], x)
+        texts_of_the_worst: .argmax(1, keepdim=True) => .argmin(1, keepdim=True)
+        deviations_from_other_prompts: ((BEST, world.draws), (PPO, world.sample)) \
+=> ((BEST, world.draws), (PPO, world.draws))
+        cut_off_keeps_its_score: return payment(scores, ended, self.ppo.missing_end_score) => return scores
+    """),
+    ("minippo/experiments/levers.py", "tests/experiments/test_levers.py", """
+        frontier_over_kl_itself: d = [max(0.0, p["kl"]) ** 0.5 for => d = [max(0.0, p["kl"]) for
+        gains_turned: [p[figure] - path(points, figure, p["kl"]) for \
+=> [path(points, figure, p["kl"]) - p[figure] for
+    """),
+    ("minippo/experiments/trials.py", "tests/experiments/test_levers.py", """
+        last_price_ignored: (last - trial.kl_coef) * i => 0 * i
+        weights_go_all_the_way: weight.lerp_(towards, share) => weight.copy_(towards)
+        averages_forget_at_once: move(average, policy, 1 - decay) => move(average, policy, decay)
+        reference_stays_behind: move(reference, policy, trial.follow) => pass
+        mixed_in_place: found = frozen(reference) => found = reference
+    """),
+    ("minippo/experiments/overoptimization.py", "tests/experiments/test_overoptimization.py", """
+        points_of_other_flags_are_taken: if not same: => if False:
+        points_of_other_models_are_taken: checkpoint.model_hashes(folder) for => folder for
+        computed_again: if not found: => if True:
+    """),
 ]

@@ -33,7 +33,7 @@ STAGES = {
                                 "--lr 3e-3 --samples 1"),
     "reward": ("train_reward.py", "--passes 8 --lr 1e-3"),
     "ppo": ("finetune_ppo.py", "--iterations 25 --rollout-size 64 --minibatch-size 16 --lr 1e-3 "
-                             "--value-coef 1 --value-clip 0.5 --kl-coef 0.2"),
+                             "--value-coef 1 --value-clip 0.5 --kl-coef 0.2 --kl-target 0"),
 }
 PAGE = ROOT / "docs/doctor.md"
 

@@ -71,7 +71,7 @@ def about(folder, **settings):
 
 
 def test_policy_reference_and_best_of_n_answer_the_same_prompts(place, capsys):
-    main(config_of("ppo", "pretrain", best_of="4,2", samples=8, json="out.json", html="out.html"))
+    main(config_of("ppo", "pretrain", best_of="4,2", samples=8, seed=1, json="out.json", html="out.html"))
     out, err = capsys.readouterr()
     found = json.loads((place / "out.json").read_text())
     assert list(found["models"]) == ["ppo", "pretrain", "best of 2, positive", "best of 4, positive"]

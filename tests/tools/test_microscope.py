@@ -188,7 +188,7 @@ def saved(tmp_path, tokenizer):
         checkpoint.save(model, "pretrain", lm(0), tokenizer, config)
         checkpoint.save(reward, "reward", reward_model, tokenizer, train_reward.Config(model=model))
         checkpoint.save(out, "ppo", ActorCritic(lm(2), critic, config.temperature), tokenizer, config)
-        (tmp_path / "ppo/metrics.jsonl").write_text('{"iteration": 0, "objective/kl_coef": 0.15}\n')
+        (tmp_path / "ppo/metrics.jsonl").write_text('{"iteration": 0, "objective/kl_coef": 0.2}\n')
         checkpoint.save(tmp_path / "wide", "pretrain", lm(0, width=10), tokenizer, config)
         return out
     return make
@@ -226,10 +226,10 @@ def test_what_is_asked_for_goes_before_the_run_s_own_settings(saved):
 
 def test_a_run_that_steered_its_kl_goes_on_with_the_coefficient_it_had_come_to(saved, tmp_path):
     run = saved(kl_target=3.0)
-    lines = [json.dumps({"iteration": i, "objective/kl_coef": x}) + "\n" for i, x in enumerate([0.15, 0.37])]
+    lines = [json.dumps({"iteration": i, "objective/kl_coef": x}) + "\n" for i, x in enumerate([0.2, 0.37])]
     (tmp_path / "ppo/metrics.jsonl").write_text("".join(lines))
     looks, *_ = looks_of(Config(device="cpu"), run)
-    assert [x.collected["objective/kl_coef"] for x in looks.values()] == [0.15, 0.37]
+    assert [x.collected["objective/kl_coef"] for x in looks.values()] == [0.2, 0.37]
 
 
 def test_the_page_holds_the_numbers_of_the_chosen_and_the_means_of_all(saved, tmp_path, capsys):

@@ -134,7 +134,7 @@ def test_settings_that_differ_are_marked_by_words_and_stand_apart(tmp_path, made
     put(tmp_path / "usual", figures={}), put(tmp_path / "other", figures={}, kl_coef=0.05, target="negative")
     page = made("usual", "other")
     marked, folded = page.text.split("<details>")
-    assert ["--kl-coef", "0.15", "0.05 (default 0.15)"] in page.rows
+    assert ["--kl-coef", "0.2", "0.05 (default 0.2)"] in page.rows
     assert ["--target", "positive", "negative (default positive)"] in page.rows
     assert page.text.count("(default ") == 2
     assert "--kl-coef" in marked and "--kl-coef" not in folded
