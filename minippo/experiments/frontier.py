@@ -110,7 +110,8 @@ def report(points, accuracies):
         some = f" ({len(turned)} of {len(runs)} runs)" if len(turned) < len(runs) else ""
         ahead = predicted(runs)
         row = [method, learned_from(count), spread(accuracies[count], 3),
-               spread(turned, 1) + some if turned else "-", "never" if ahead is None else f"{ahead:.1f}"]
+               spread(turned, 1) + some if turned else "-",
+               "never" if ahead is None else "above 1,000" if ahead > 1000 else f"{ahead:.1f}"]
         for name in ("gold", "judged_positive", "distinct_2", "proxy"):
             row += [spread([p[name] for p in side], 2) for side in zip(*both)]
         rows.append([*row, spread([end["kl"] for _, end in both], 1)])
@@ -121,13 +122,18 @@ def learned_from(count):
     return f"{count:,}" if count else "all"
 
 
+def worst(points):
+    """Gold's highest point and the end of the PPO run in which it fell furthest."""
+    runs = by([p for p in points if p["method"] == PPO], "seed", "comparisons").values()
+    return max(map(turn, runs), key=lambda both: both[0]["gold"] - both[1]["gold"])
+
+
 def texts(points, prompts):
-    """Markdown: responses at gold's highest point and at the end, of the PPO run in which gold fell furthest.
+    """Markdown: responses at gold's highest point and at the end, of the run in which it fell furthest.
 
     prompts   {seed: the prompts that the points' texts answer}
     """
-    runs = by([p for p in points if p["method"] == PPO], "seed", "comparisons").values()
-    top, end = max(map(turn, runs), key=lambda both: both[0]["gold"] - both[1]["gold"])
+    top, end = worst(points)
     heads = [f"KL {p['kl']:.1f}, gold {p['gold']:+.2f}, proxy {p['proxy']:+.2f}" for p in (top, end)]
     rows = [map(flat, row) for row in zip(prompts[top["seed"]], top["texts"], end["texts"])]
     return (f"Where gold fell furthest (seed {top['seed']}, {learned_from(top['comparisons'])} comparisons), "

@@ -55,7 +55,8 @@ def main(config):
     print(text)
     if all(figures):
         frontier.draw(figures[0], points, plots[0])
-        frontier.draw(figures[1], [p for p in points if p["comparisons"] == counts[0]], plots[1])
+        count = frontier.worst(points)[0]["comparisons"]
+        frontier.draw(figures[1], [p for p in points if p["comparisons"] == count], plots[1])
 
 
 def checked(config):

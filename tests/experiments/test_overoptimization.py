@@ -28,6 +28,7 @@ from minippo.experiments.frontier import (
     smoothed,
     texts,
     turn,
+    worst,
 )
 from minippo.experiments.overoptimization import Config, main
 from minippo.experiments.proxies import World, accuracy, best_points, few, learn, measured, pursue
@@ -148,6 +149,15 @@ def test_a_row_of_the_table_by_hand():
         "| 2.95 (2.90 to 3.00) | 0.50 | 0.50 | 0.25 | 0.25 | 6.50 (4.00 to 9.00) | 16.00 | 16.0 |")
     rises = points(BEST, [1, 4], [1, 4])
     assert " | 0.500 | - | never | 4.00 | 4.00 | " in report(rises, {64: [0.5]})
+    # d (5 - ln d) at d = 1, e: highest at d = e^4, a KL of e^8 = 2,981
+    far = points(PPO, [1, math.e ** 2, math.e ** 4, math.e ** 6], [5, 4 * math.e, 9, 9])
+    assert " | above 1,000 | " in report(far, {64: [0.5]})
+
+
+def test_the_worst_run_is_ppos_in_which_gold_fell_furthest_whatever_its_height():
+    flat, falls = points(PPO, range(10), [9] * 10), points(PPO, range(10), [1] * 5 + [0] * 5, comparisons=256)
+    top, end = worst(flat + falls + points(BEST, [1, 4], [9, 0]))
+    assert (top["comparisons"], top["gold"], end["gold"]) == (256, 1, 0)
 
 
 def test_texts_are_those_of_the_ppo_run_in_which_gold_fell_furthest():
