@@ -55,8 +55,8 @@ def main(config):
     print(text)
     if all(figures):
         frontier.draw(figures[0], points, plots[0])
-        count = frontier.worst(points)[0]["comparisons"]
-        frontier.draw(figures[1], [p for p in points if p["comparisons"] == count], plots[1])
+        top, names = frontier.worst(points)[0], ("seed", "comparisons")
+        frontier.draw(figures[1], [p for p in points if all(p[x] == top[x] for x in names)], plots[1])
 
 
 def checked(config):
