@@ -1,35 +1,19 @@
-"""Scores against their price in KL: best of n, the curves of Gao et al. 2022, where gold turns; a figure.
+"""Scores against their price in KL: best of n, the curves of Gao et al. 2022, and where a run turns.
 
-A point is a dict: method, setting (n, or the iteration), seed, comparisons, and the figures kl, proxy, gold,
-judged_positive, distinct_2. A run is the points of one method, seed and number of comparisons.
+A point is a dict: method, setting (n, or the iteration), seed, comparisons, and the numbers FIGURES. A run is
+the points of one method, seed and number of comparisons.
 """
 
 import math
-import sys
 from statistics import fmean
 
 import numpy as np
 import torch
 
-from minippo.run.errors import UserError
-from minippo.run.files import write_atomically
-from minippo.tools.shared import curves
-from minippo.tools.shared.tables import flat, markdown, spread
-
 BEST, PPO = "best of n", "PPO"
-COLOURS = {BEST: "tab:orange", PPO: "tab:blue"}
 FIGURES = ("kl", "proxy", "gold", "judged_positive", "distinct_2")
 SMOOTH = 5     # iterations whose mean says where a run of PPO stands: 128 responses leave a tenth of noise
 FALL = 0.2     # gold has turned if it ends so far below its highest point: less may be chance
-KNOWN = 0.5    # the share of a run's points from which its turn is predicted
-HEAD = ["method", "comparisons", "proxy's accuracy", "gold turns at KL", "predicted", "gold there",
-        "gold at the end", "judged positive there", "at the end", "distinct-2 there", "at the end",
-        "proxy there", "at the end", "KL at the end"]
-NOTE = """
-Means over the seeds (smallest to largest). Scores: standard deviations of the reference's responses, from
-their mean. Of PPO each figure is the mean of five neighbouring iterations. "Turns": gold's highest point, in
-those runs that end 0.2 or more below it. "Predicted": the highest point of the curve fitted to the first half
-of all runs' points; "never": it does not turn down."""
 
 
 def best_of(n, score, value):
@@ -91,116 +75,7 @@ def turn(run):
     return max(found, key=lambda p: p["gold"]), found[-1]
 
 
-def predicted(runs):
-    """The KL at which gold will turn, by the first half of these runs of one method; None: never."""
-    known = [p for run in runs for p in sorted(run, key=lambda p: p["setting"])[:math.ceil(KNOWN * len(run))]]
-    return peak(known[0]["method"], *fit(known))
-
-
-def report(points, accuracies):
-    """Markdown: where gold turns, by method and number of comparisons.
-
-    accuracies   {number of comparisons: the proxies' accuracies, one for each seed}
-    """
-    rows = []
-    for (method, count), mine in by(points, "method", "comparisons").items():
-        runs = list(by(mine, "seed").values())
-        both = [turn(run) for run in runs]
-        turned = [top["kl"] for top, end in both if top["gold"] - end["gold"] >= FALL]
-        some = f" ({len(turned)} of {len(runs)} runs)" if len(turned) < len(runs) else ""
-        ahead = predicted(runs)
-        row = [method, learned_from(count), spread(accuracies[count], 3),
-               spread(turned, 1) + some if turned else "-",
-               "never" if ahead is None else "above 1,000" if ahead > 1000 else f"{ahead:.1f}"]
-        for name in ("gold", "judged_positive", "distinct_2", "proxy"):
-            row += [spread([p[name] for p in side], 2) for side in zip(*both)]
-        rows.append([*row, spread([end["kl"] for _, end in both], 1)])
-    return markdown(HEAD, sorted(rows, key=lambda row: row[0])) + "\n" + NOTE   # PPO first
-
-
-def learned_from(count):
-    return f"{count:,}" if count else "all"
-
-
-def worst(points):
-    """Gold's highest point and the end of the PPO run in which it fell furthest."""
-    runs = by([p for p in points if p["method"] == PPO], "seed", "comparisons").values()
-    return max(map(turn, runs), key=lambda both: both[0]["gold"] - both[1]["gold"])
-
-
-def texts(points, prompts):
-    """Markdown: responses at gold's highest point and at the end, of the run in which it fell furthest.
-
-    prompts   {seed: the prompts that the points' texts answer}
-    """
-    top, end = worst(points)
-    heads = [f"KL {p['kl']:.1f}, gold {p['gold']:+.2f}, proxy {p['proxy']:+.2f}" for p in (top, end)]
-    rows = [map(flat, row) for row in zip(prompts[top["seed"]], top["texts"], end["texts"])]
-    return (f"Where gold fell furthest (seed {top['seed']}, {learned_from(top['comparisons'])} comparisons), "
-            "texts at its highest point and at the end:\n\n" + markdown(["prompt", *heads], rows))
-
-
-def canvas(width, height):
-    """An empty figure; None, with a note, if there is no matplotlib."""
-    try:
-        return curves.figure(width, height, layout="constrained")
-    except UserError as error:
-        print(f"note: no figure: {error}", file=sys.stderr)
-
-
-def draw(figure, points, path):
-    """A column for each number of comparisons: scores over KL, and below what the texts become."""
-    groups = by(points, "comparisons")
-    upper, lower = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False,
-                                   height_ratios=(2, 1))
-    right = 1.05 * max(p["kl"] for p in points)
-    for (count,), above, below in zip(groups, upper, lower):
-        scores(above, groups[count,])
-        shares(below, [p for p in groups[count,] if p["method"] == PPO])
-        for axes in (above, below):
-            dress(axes, right)
-        above.set_title(f"{learned_from(count)} comparisons")
-        below.set_xlabel("KL (nats, square-root scale)")
-    upper[0].set_ylabel("score (deviations of the reference's)")
-    upper[0].legend(frameon=False, loc="upper left")
-    lower[0].legend(frameon=False, loc="lower left")
-    opaque = {"savefig.transparent": False, "savefig.dpi": 160}
-    write_atomically(path, curves.saved(figure, path.suffix, **opaque))
-
-
-def scores(axes, points):
-    """The proxy's score and gold's over KL: every point, the fitted curves, and where gold stood highest."""
-    for method, colour in COLOURS.items():
-        mine = [p for p in points if p["method"] == method]
-        kl = [max(0.0, p["kl"]) for p in mine]
-        d = np.linspace(0, max(kl) ** 0.5, 200)
-        for name, style, face in (("proxy", "--", "none"), ("gold", "-", colour)):
-            axes.plot(d ** 2, curve(method, d, *fit(mine, name)), style, color=colour,
-                      label=f"{method}: {name}")
-            axes.scatter(kl, [p[name] for p in mine], 6, facecolors=face, edgecolors=colour, linewidths=0.4,
-                         alpha=0.5)
-        tops = [turn(run)[0] for run in by(mine, "seed").values()]
-        axes.plot([p["kl"] for p in tops], [p["gold"] for p in tops], "*", color=colour, markersize=11,
-                  markeredgecolor="white")
-
-
-def shares(axes, points):
-    """How many texts the judge calls positive, and how many of their word pairs differ, over KL."""
-    for name, label, colour in (("judged_positive", "judged positive", "tab:green"),
-                                ("distinct_2", "distinct word pairs", "tab:purple")):
-        for run in by(points, "seed").values():
-            found = smoothed(run)
-            axes.plot([max(0.0, p["kl"]) for p in found], [p[name] for p in found], color=colour, linewidth=1,
-                      label=label)
-            label = None
-    axes.set_ylim(0, 1.05)
-
-
-def dress(axes, right):
-    """KL from 0 to `right` on a square-root scale: there the curves of best of n are parabolas."""
-    axes.set_xlim(0, right)
-    axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
-    axes.set_xticks([x for x in (0, 1, 4, 9, 16, 25, 36, 49, 64, 81, 100, 144) if x <= right])
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
-    axes.spines[["top", "right"]].set_visible(False)
+def predicted(run):
+    """The KL at which gold will turn, by the curve through the first half of a run; None: never."""
+    ordered = sorted(run, key=lambda p: p["setting"])
+    return peak(run[0]["method"], *fit(ordered[:math.ceil(len(run) / 2)]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from minippo import data
 from minippo.corpora.read import read
-from minippo.experiments import frontier
+from minippo.experiments import frontier_page
 from minippo.experiments.proxies import World, measured
 from minippo.run import checkpoint
 from minippo.run.errors import UserError
@@ -43,20 +43,20 @@ def main(config):
     plots = [out / name for name in ("overoptimization.png", "panel.png")]
     for plot in plots:
         check_replaceable(plot)
-    figures = frontier.canvas(3 * len(counts) + 0.5, 6), frontier.canvas(6, 5)
+    figures = frontier_page.canvas(3 * len(counts) + 0.5, 6), frontier_page.canvas(6, 5.6)
     found = [proxy for seed in seeds for proxy in of_seed(config, seed, counts, out)]
     points = [point for proxy in found for point in proxy["points"]]
+    accuracies = {count: [x["accuracy"] for x in found if x["comparisons"] == count] for count in counts}
     text = "\n\n".join([
-        frontier.report(points, {count: [x["accuracy"] for x in found if x["comparisons"] == count]
-                                 for count in counts}),
-        frontier.texts(points, {x["seed"]: x["prompts"] for x in found}),
+        frontier_page.report(points, accuracies), frontier_page.beside(points),
+        frontier_page.texts(points, {x["seed"]: x["prompts"] for x in found}),
         f"The judge is right on {found[0]['judge_accuracy']:.0%} of held-out texts."])
     write_atomically(out / "table.md", (text + "\n").encode())
     print(text)
     if all(figures):
-        frontier.draw(figures[0], points, plots[0])
-        top, names = frontier.worst(points)[0], ("seed", "comparisons")
-        frontier.draw(figures[1], [p for p in points if all(p[x] == top[x] for x in names)], plots[1])
+        frontier_page.draw(figures[0], points, plots[0])
+        top, names = frontier_page.worst(points)[0], ("seed", "comparisons")
+        frontier_page.draw(figures[1], [p for p in points if all(p[x] == top[x] for x in names)], plots[1])
 
 
 def checked(config):
@@ -92,7 +92,7 @@ def of_seed(config, seed, counts, out):
         about = identity(config, seed, count)
         found = finished(file, about)
         if not found:
-            say(f"seed {seed}, {frontier.learned_from(count)} comparisons: {file}")
+            say(f"seed {seed}, {frontier_page.learned_from(count)} comparisons: {file}")
             world = world or World(config, *folders(config, seed), seed, data.split(read(config.data)))
             points, accuracy = measured(world, count, progress)
             found = {"about": about, "seed": seed, "comparisons": count, "accuracy": accuracy,

@@ -14,22 +14,8 @@ import torch
 from minippo import data
 from minippo.corpora.toy import toy
 from minippo.experiments import overoptimization, proxies
-from minippo.experiments.frontier import (
-    BEST,
-    PPO,
-    best_of,
-    canvas,
-    curve,
-    draw,
-    fit,
-    peak,
-    predicted,
-    report,
-    smoothed,
-    texts,
-    turn,
-    worst,
-)
+from minippo.experiments.frontier import BEST, PPO, best_of, curve, fit, peak, predicted, smoothed, turn
+from minippo.experiments.frontier_page import beside, canvas, draw, report, texts, worst
 from minippo.experiments.overoptimization import Config, main
 from minippo.experiments.proxies import World, accuracy, best_points, few, learn, measured, pursue
 from minippo.reward import RewardModel
@@ -124,11 +110,12 @@ def test_a_run_turns_at_golds_highest_point():
     assert (top["kl"], top["gold"], end["kl"], end["gold"]) == (3, 4, 4, 4)
 
 
-def test_the_turn_is_predicted_from_the_first_half_of_every_run_alone():
+def test_the_turn_is_predicted_from_the_first_half_of_a_run_alone():
     # best of n, d (2 - d / 4) at d = 1, 2; then anything: the curve is highest at d = 4
-    runs = [points(BEST, [1, 4, 9, 16], [1.75, 3, g, -g], seed=seed) for seed, g in enumerate((7, -50))]
-    assert predicted(runs) == pytest.approx(16)
-    assert predicted([points(BEST, [1, 4, 9], [1, 4, 0])]) is None   # it bends upwards: d^2
+    for later in (7, -50):
+        run = points(BEST, [1, 4, 9, 16], [1.75, 3, later, -later])
+        assert predicted(run[::-1]) == pytest.approx(16)
+    assert predicted(points(BEST, [1, 4, 9], [1, 4, 0])) is None   # it bends upwards: d^2
 
 
 def test_the_table_goes_from_few_comparisons_to_all_ppo_first():
@@ -140,18 +127,33 @@ def test_the_table_goes_from_few_comparisons_to_all_ppo_first():
 
 
 def test_a_row_of_the_table_by_hand():
-    # d (2 - d / 4) at d = 1, 2: predicted at d = 4. Seed 0 is highest at KL 9 and ends 0.2 below: it turns;
-    # seed 1 is highest at 4 and ends 0.1 below: it does not, but its highest point counts among "gold there"
-    both = (points(BEST, [1, 4, 9, 16], [1.75, 3, 3.2, 3.0])
-            + points(BEST, [1, 4, 9, 16], [1.75, 3, 2.9, 2.9], seed=1))
-    assert report(both, {64: [0.5, 0.6]}).splitlines()[2] == (
-        "| best of n | 64 | 0.550 (0.500 to 0.600) | 9.0 (1 of 2 runs) | 16.0 | 3.10 (3.00 to 3.20) "
-        "| 2.95 (2.90 to 3.00) | 0.50 | 0.50 | 0.25 | 0.25 | 6.50 (4.00 to 9.00) | 16.00 | 16.0 |")
-    rises = points(BEST, [1, 4], [1, 4])
-    assert " | 0.500 | - | never | 4.00 | 4.00 | " in report(rises, {64: [0.5]})
-    # d (5 - ln d) at d = 1, e: highest at d = e^4, a KL of e^8 = 2,981
-    far = points(PPO, [1, math.e ** 2, math.e ** 4, math.e ** 6], [5, 4 * math.e, 9, 9])
-    assert " | above 1,000 | " in report(far, {64: [0.5]})
+    # Seed 0: d (3 - d / 2) at d = 1 to 4 is 2.5, 4, 4.5, 4: highest at d = 3, as are the curve through all
+    # and that through two. Seed 1: d (2 - d / 2), highest at d = 2. Seed 2 ends 0.1 below its highest: none;
+    # least squares at d = 1, 2, 3: a = 177.5 / 76, b = 34.3 / 76, (a / 2b)^2 = 6.7; through two d (2 - d / 4)
+    both = (points(BEST, [1, 4, 9, 16], [2.5, 4, 4.5, 4]) + points(BEST, [1, 4, 9, 16], [1.5, 2, 1.5, 0], 1)
+            + points(BEST, [1, 4, 9], [1.75, 3, 2.9], 2))
+    assert report(both, {64: [0.5, 0.6, 0.7]}).splitlines()[2] == (
+        "| best of n | 64 | 0.600 (0.500 to 0.700) | 9.0, 4.0, - | 9.0, 4.0, 6.7 | 9.0, 4.0, - "
+        "| 3.17 (2.00 to 4.50) | 2.30 (0.00 to 4.00) | 0.50 | 0.50 | 0.25 | 0.25 "
+        "| 5.67 (4.00 to 9.00) | 13.67 (9.00 to 16.00) | 13.7 (9.0 to 16.0) |")
+
+
+def test_a_fall_of_a_fifth_is_a_turn_and_less_is_none():
+    rows = [report(points(BEST, [1, 4, 9], [1, 3, end]), {64: [0.5]}).splitlines()[2] for end in (2.79, 2.81)]
+    assert [row.split(" | ")[3] for row in rows] == ["4.0", "-"]
+
+
+def test_best_of_64_stands_beside_ppo_where_that_first_has_as_much():
+    rises = points(PPO, range(9), range(9), comparisons=0)   # means of five: gold 2 to 6 at KL 2 to 6
+    best = points(BEST, [0.6, 3.2, 4.5], [1, 3.5, 5], comparisons=0)
+    for p, n in zip(best, (4, 60, 256)):
+        p["setting"] = n
+    few = points(BEST, [3.2], [9]) + points(PPO, range(9), range(9))
+    assert beside(few + best + rises) == (
+        "Proxies that learned from all comparisons: the best of 60 has gold 3.50 at KL 3.2, judged positive "
+        "0.50, distinct-2 0.25; PPO first has as much at KL 4.0, judged positive 0.50, distinct-2 0.25.")
+    assert beside(few).endswith(" has gold 9.00 at KL 3.2, judged positive 0.50, distinct-2 0.25; PPO never "
+                                "has as much.")
 
 
 def test_the_worst_run_is_ppos_in_which_gold_fell_furthest_whatever_its_height():
@@ -187,6 +189,15 @@ def test_a_figure_is_opaque_whole_at_every_moment_and_follows_no_link(tmp_path):
     assert (tmp_path / "mine").read_text() == "kept" and not (tmp_path / "figure.png").is_symlink()
     drawn = image.imread(tmp_path / "figure.png")
     assert drawn.shape == (800, 1280, 4) and drawn[0, 0].tolist() == [1, 1, 1, 1]   # 5 x 8 inches of 160 dots
+
+
+def test_a_star_stands_where_gold_turns_and_nowhere_else(tmp_path):
+    pytest.importorskip("matplotlib")
+    figure = canvas(8, 5)
+    draw(figure, points(PPO, range(9), [0, 1, 2, 3, 4, 3, 2, 1, 0]) + points(PPO, range(9), range(9), seed=1)
+         + points(BEST, [0, 1, 4], [0, 1, 2]), tmp_path / "figure.png")
+    stars = [line.get_xydata().tolist() for line in figure.axes[0].lines if line.get_marker() == "*"]
+    assert stars == [[[4, 2.8]]]   # (2 + 3 + 4 + 3 + 2) / 5
 
 
 # ---------------------------------------------------------------- proxies

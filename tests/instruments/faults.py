@@ -635,10 +635,16 @@ generator=generator).tolist() \
         peak_of_ppo_where_it_is_0_again: min(a / b - 1, 300) => min(a / b, 300)
         peak_of_what_never_falls: if b <= 0: => if b < -1e9:
         highest_by_the_proxy: key=lambda p: p["gold"]), found[-1] => key=lambda p: p["proxy"]), found[-1]
-        predicted_from_the_whole_run: math.ceil(KNOWN * len(run))] => len(run)]
-        predicted_from_the_second_half: [:math.ceil(KNOWN * len(run))] => [math.ceil(KNOWN * len(run)):]
-        any_fall_is_a_turn: >= FALL] => > 0]
+        predicted_from_the_whole_run: math.ceil(len(run) / 2)] => len(run)]
+        predicted_from_the_second_half: [:math.ceil(len(run) / 2)] => [math.ceil(len(run) / 2):]
+        any_fall_is_a_turn: FALL = 0.2 => FALL = 0.0
         one_iteration_is_enough: SMOOTH = 5 => SMOOTH = 1
+    """),
+    ("minippo/experiments/frontier_page.py", "tests/experiments/test_overoptimization.py", """
+        turns_behind_the_end: kl > end["kl"] => False
+        beside_the_few: == points[-1]["comparisons"] => == points[0]["comparisons"]
+        beside_ppos_end: p["gold"] >= rival["gold"]][:1] => p["gold"] >= rival["gold"]][-1:]
+        the_highest_run_is_the_worst: both[0]["gold"] - both[1]["gold"]) => both[0]["gold"])
     """),
     ("minippo/experiments/proxies.py", "tests/experiments/test_overoptimization.py", """
         proxies_learn_from_golds_ratings: (parts["judge"], held_out)) => (parts["reward"], held_out))
