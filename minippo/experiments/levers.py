@@ -14,7 +14,7 @@ from minippo.experiments.kept import folders, kept, made
 from minippo.run import checkpoint
 from minippo.run.errors import UserError
 from minippo.run.files import write_atomically
-from minippo.run.flags import DeviceConfig, numbers, option
+from minippo.run.flags import numbers, option
 from minippo.tools.shared.tables import markdown, spread
 
 BASE, BEST = "as it is", "best of n"
@@ -43,8 +43,7 @@ GAINS = ("gold", "judged_positive")
 
 
 @dataclass
-class Config(DeviceConfig):
-    GROUP = "what is measured"
+class Config:
     CHOOSES = ("levers",)   # flags on which the figures of one run do not depend
     out: str = option("runs/levers", "folder to write to; what is finished there is kept")
     model: str = option("runs/{seed}/pretrain", "folder of the pretrained model; {seed} stands for each seed")
@@ -56,6 +55,8 @@ class Config(DeviceConfig):
     best_of: str = option("1,4,16,64,256", "values of n: the best of n responses of the reference")
     prompts: int = option(64, "held-out prompts of best of n", low=2)
     shorter: int = option(1, "divide the iterations by it, to try the command", low=1)
+    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
+    precision: str = option("auto", "precision of the matrix products", choices=("auto", "bf16", "fp32"))
 
 
 def main(config):

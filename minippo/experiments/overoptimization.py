@@ -1,25 +1,25 @@
 """Over-optimisation: a learned score is raised until a better judge's falls."""
 
-import json
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minippo import data
 from minippo.corpora.read import read
 from minippo.experiments import frontier_page
+from minippo.experiments.kept import folders, kept, made
 from minippo.experiments.proxies import World, measured
 from minippo.run import checkpoint
 from minippo.run.errors import UserError
-from minippo.run.files import check_replaceable, read_regular, write_atomically
+from minippo.run.files import check_replaceable, write_atomically
 from minippo.run.flags import numbers, option
 
-LARGEST = 2**26   # bytes of a file of points; one has a hundred times fewer
 KEPT = ("seed", "comparisons", "accuracy", "judge_accuracy", "prompts", "points")
 
 
 @dataclass
 class Config:
+    CHOOSES = ("comparisons",)   # flags on which the points of one proxy do not depend
     out: str = option("runs/overoptimization", "folder to write to; what is finished there is kept")
     model: str = option("runs/{seed}/pretrain", "folder of the pretrained model; {seed} stands for each seed")
     reward: str = option("runs/{seed}/reward", "folder of the gold model: a reward model of stage 2")
@@ -72,69 +72,24 @@ def checked(config):
     return replace(config, best_of=best_of), seeds, sorted(counts, key=lambda n: n or sys.maxsize)
 
 
-def folders(config, seed):
-    return [name.replace("{seed}", str(seed)) for name in (config.model, config.reward)]
-
-
-def made(folder):
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); name another --out") from None
-    return folder
-
-
 def of_seed(config, seed, counts, out):
     """What was measured of every proxy of a seed, a dict each; read from `out` if it is there."""
-    world = None
+    world = []   # made when the first part is missing
+
+    def measure(count):
+        if not world:
+            world.append(World(config, *folders(config, seed), seed, data.split(read(config.data))))
+        points, accuracy = measured(world[0], count, progress)
+        return {"seed": seed, "comparisons": count, "accuracy": accuracy, "points": points,
+                "judge_accuracy": world[0].judge.accuracy,
+                "prompts": [world[0].tokenizer.decode(row) for row in world[0].shown]}
+
     for count in counts:
-        file = out / "proxies" / f"{seed}-{count}.json"
-        about = identity(config, seed, count)
-        found = finished(file, about)
-        if not found:
-            say(f"seed {seed}, {frontier_page.learned_from(count)} comparisons: {file}")
-            world = world or World(config, *folders(config, seed), seed, data.split(read(config.data)))
-            points, accuracy = measured(world, count, progress)
-            found = {"about": about, "seed": seed, "comparisons": count, "accuracy": accuracy,
-                     "judge_accuracy": world.judge.accuracy, "points": points,
-                     "prompts": [world.tokenizer.decode(row) for row in world.shown]}
-            write_atomically(file, json.dumps(found, indent=1).encode())
-        yield found
-
-
-def identity(config, seed, count):
-    """What the points of one proxy depend on, a dict: flags, and the files of the models."""
-    flags = asdict(config)
-    for name in ("out", "seeds", "comparisons", "model", "reward", "device"):
-        del flags[name]
-    return flags | {"seed": seed, "comparisons": count,
-                    "models": [checkpoint.model_hashes(folder) for folder in folders(config, seed)]}
-
-
-def finished(file, about):
-    """What an earlier start wrote of a proxy, a dict; None if there is nothing.
-
-    Raises   UserError if it is of other flags or models, or damaged
-    """
-    try:
-        found = json.loads(read_regular(file, LARGEST).decode())
-        same = found["about"] == about
-        whole = all(name in found for name in KEPT) and found["points"]
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        same, whole = True, False
-    if not same:
-        raise UserError(f"{file}: was made with other flags or models; delete it, or name another --out")
-    if not whole:
-        raise UserError(f"{file}: cannot be read, or damaged; delete it, and it is made again")
-    return found
+        yield kept(out / "proxies" / f"{seed}-{count}.json", config, seed,
+                   f"{frontier_page.learned_from(count)} comparisons", KEPT, lambda: measure(count))
 
 
 def progress(point):
-    say(f"  iteration {point['setting']:>3}  KL {point['kl']:6.2f}  proxy {point['proxy']:+.2f}  "
-        f"gold {point['gold']:+.2f}  judged positive {point['judged_positive']:.0%}")
-
-
-def say(what):
-    print(what, file=sys.stderr, flush=True)
+    print(f"  iteration {point['setting']:>3}  KL {point['kl']:6.2f}  proxy {point['proxy']:+.2f}  "
+          f"gold {point['gold']:+.2f}  judged positive {point['judged_positive']:.0%}",
+          file=sys.stderr, flush=True)
