@@ -41,12 +41,9 @@ class Config(PPOConfig, StageConfig):
         sizes.check_rollout(self)
 
 
-SHOWN = {"score": "objective/scores", "KL": "objective/kl",
-         "length": "tokens/responses_len_mean", "ended": "tokens/ended"}
-
-
 def main(config):
-    with Run(config, SHOWN) as run:
+    with Run(config, {"score": "objective/scores", "KL": "objective/kl",
+                      "length": "tokens/responses_len_mean", "ended": "tokens/ended"}) as run:
         lm, critic, reward_model, tokenizer = scoring.load(config, run)
         policy = run.place(ActorCritic(lm, critic, config.temperature)).eval()   # no dropout: ratio 1
         reference = run.place(policy.reference())

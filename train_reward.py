@@ -6,9 +6,8 @@ import torch
 
 from minippo.data import Comparisons, Prompts, random_cut, tensors
 from minippo.generation import generate
-from minippo.reward import RewardModel, preference_loss, regression_loss
-from minippo.run import checkpoint, rows
-from minippo.run.errors import UserError
+from minippo.reward import RewardModel, at_end, preference_loss, regression_loss
+from minippo.run import checkpoint, rows, scoring
 from minippo.run.exits import launch
 from minippo.run.flags import DATA, MODEL, RUN, StageConfig, option
 from minippo.run.stage import Run
@@ -26,6 +25,7 @@ class Config(StageConfig):
     passes: int = option(3, "passes over the texts; each draws one vote per text", low=1)
     group_size: int = option(32, "texts per step; all of them are compared with each other", low=2)
     lr: float = option(3e-4, "learning rate, falling to 0; 1e-4 to 1e-3", low=0)
+    word_lr: float = option(3e-2, "that of the tokens' own weights; each is in few texts", low=0)
     lm_coef: float = option(0.5, "weight of the pretraining loss, added to the reward loss; 0 = off", low=0)
     weight_decay: float = option(0.01, "weight decay of AdamW", low=0)
     longest_prompt: int = option(8, "most tokens of a text that are given as its query", low=1, group=DATA)
@@ -46,8 +46,9 @@ def main(config):
         prompts = Prompts(parts["prompts"], tokenizer, 1, config.longest_prompt, room)
         rows.note_unused(parts, tokenizer.end, context, comparisons, fresh)
         targets = comparisons.targets().to(run.device) if config.loss == "regression" else None
-        optimizer = torch.optim.AdamW(reward_model.parameters(), config.lr,
-                                      weight_decay=config.weight_decay, fused=True)
+        *others, words = reward_model.parameters()
+        optimizer = torch.optim.AdamW([{"params": others}, {"params": words, "lr": config.word_lr}],
+                                      config.lr, weight_decay=config.weight_decay, fused=True)
         schedule = linear_decay(optimizer, len(groups))
         reward_model.train()
         for iteration in run.iterations(len(groups), model=reward_model, optimizer=optimizer,
@@ -56,12 +57,12 @@ def main(config):
             picked, chosen, rejected = groups[iteration]
             cut = random_cut(config.longest_prompt, run.generator)
             query, response = tensors([comparisons.examples[i] for i in picked], cut, run.device)
-            # 2. Their scores, and how often these contradict what people preferred.
+            # 2. Both opinions of them, and how often these contradict what people preferred.
             states = reward_model.lm.states(query, response)
-            scores = reward_model.read(states, response)
-            loss = (preference_loss(scores[chosen], scores[rejected]) if targets is None
-                    else regression_loss(scores, targets[picked]))
-            stats = {"loss/reward": loss.item()}
+            opinions = at_end(reward_model.opinions(states, query, response), response)   # (B, 2)
+            loss = sum(preference_loss(x[chosen], x[rejected]) if targets is None
+                       else regression_loss(x, targets[picked]) for x in opinions.T)
+            scores, stats = opinions.mean(1), {"loss/reward": loss.item() / 2}
             # 3. The language model's loss beside it (Radford et al. 2018, section 3.2): less overfitting.
             if config.lm_coef:
                 loss = loss + config.lm_coef * cross_entropy(reward_model.lm, states, response)
@@ -71,22 +72,16 @@ def main(config):
             run.log(stats, tokens=int((response != PAD).sum()))
         reward_model.eval()
         print(calibration.report(reward_model, comparisons, groups, fresh, run))
-        normalize(reward_model, checkpoint.load_lm(config.model)[0], prompts, config, run)
+        normalize(reward_model, prompts, config, run)
         run.finish("reward", reward_model, tokenizer)
 
 
-def normalize(reward_model, pretrained, prompts, config, run):
+def normalize(reward_model, prompts, config, run):
     """Responses of the untouched pretrained model that end get scores of mean 0, standard deviation 1."""
-    lm = run.place(pretrained)
+    lm = run.place(checkpoint.load_lm(config.model)[0])
     query = prompts.sample(config.normalize_samples, run.generator, run.device)
-    response = generate(lm, query, config.response_length, config.temperature, generator=run.generator)
-    ended = (response == lm.end).any(1)
-    with torch.no_grad():   # no score was learned for texts that are cut off
-        scores = reward_model(query, response)[ended if ended.sum() > 1 else ...]
-    try:
-        reward_model.normalize(scores)
-    except ValueError as error:
-        raise UserError(f"{error}; train again with a lower --lr") from None
+    scoring.normalize(reward_model, query, generate(
+        lm, query, config.response_length, config.temperature, generator=run.generator))
 
 
 if __name__ == "__main__":

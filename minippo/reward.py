@@ -8,7 +8,8 @@ from minippo.tokens import PAD, same_shape
 
 
 class RewardModel(nn.Module):
-    """A language model whose state at the end of the response is read by a linear head.
+    """The score is the mean of two opinions, which err in different places: a linear head reads a language
+    model's state at the end of the response, and every token has a weight of its own, as in a bag of words.
 
     The head starts at deviation 1/sqrt(D + 1), bias 0 (Stiennon et al. 2020); gain, shift are set at the end.
     """
@@ -19,25 +20,27 @@ class RewardModel(nn.Module):
         self.head = nn.Linear(lm.config.width, 1)
         nn.init.normal_(self.head.weight, std=(lm.config.width + 1) ** -0.5)
         nn.init.zeros_(self.head.bias)
+        self.words = nn.Embedding(lm.config.vocab_size, 1)
+        nn.init.zeros_(self.words.weight)
         self.register_buffer("gain", torch.ones(()))
         self.register_buffer("shift", torch.zeros(()))
 
     def forward(self, query, response):
         """Scores (B,) of responses (B, R) to queries (B, Q), read where each response ends."""
-        return self.read(self.lm.states(query, response), response)
-
-    def read(self, states, response):
-        """The scores (B,) that stand in the states (B, R + 1, D) of these responses."""
-        length = (response != PAD).sum(1)
-        return self.score_states(states[torch.arange(len(states), device=states.device), length])
+        return at_end(self.prefix_scores(query, response), response)
 
     def prefix_scores(self, query, response):
         """(B, R + 1): column t scores response[:, :t]. What a separate critic starts from."""
-        return self.score_states(self.lm.states(query, response))
+        opinions = self.opinions(self.lm.states(query, response), query, response)
+        return self.gain * opinions.mean(-1) + self.shift
 
-    def score_states(self, states):
-        """(..., D) -> (...)"""
-        return self.gain * self.head(states).squeeze(-1) + self.shift
+    def opinions(self, states, query, response):
+        """(B, R + 1, 2): what the head reads in the states (B, R + 1, D), and what the tokens so far say."""
+        text = torch.cat([query, response], dim=1)
+        real = text != PAD
+        said = (self.words(text.clamp(min=0)).squeeze(-1) * real).cumsum(1)
+        said = said / real.cumsum(1).clamp(min=1).sqrt()   # so that a long text is not liked for its length
+        return torch.stack([self.head(states).squeeze(-1), said[:, query.shape[1] - 1:]], dim=-1)
 
     @torch.no_grad()
     def normalize(self, scores):
@@ -51,6 +54,11 @@ class RewardModel(nn.Module):
         mean, std = scores.mean(), scores.std(correction=0)
         self.gain.copy_(self.gain / std)
         self.shift.copy_((self.shift - mean) / std)
+
+
+def at_end(columns, response):
+    """(B, R + 1, ...) -> (B, ...): what stands where each response (B, R) ends."""
+    return columns[torch.arange(len(response), device=response.device), (response != PAD).sum(1)]
 
 
 def preference_loss(chosen, rejected):

@@ -52,7 +52,7 @@ def reward_stage(tmp_path, monkeypatch):
         trained = []
         monkeypatch.setattr(stage, "read", lambda name: rows)
         monkeypatch.setattr(stage.data, "split", lambda rows: parts)
-        monkeypatch.setattr(train_reward, "normalize", lambda model, *others: trained.append(model))
+        monkeypatch.setattr(train_reward.scoring, "normalize", lambda model, *others: trained.append(model))
         common = {"device": "cpu", "precision": "fp32", "model": str(tmp_path / "pretrained"),
                   "response_length": 4, "longest_prompt": 1}
         config = train_reward.Config(**common | {"out": str(tmp_path / "reward")} | flags)

@@ -6,14 +6,16 @@ import pytest
 import torch
 
 from minippo.policy import frozen
-from minippo.reward import RewardModel, preference_loss, regression_loss
+from minippo.reward import RewardModel, at_end, preference_loss, regression_loss
 from minippo.tokens import PAD
 from minippo.transformer import TransformerConfig, build
 
 
 @pytest.fixture
 def reward(lm):
-    return RewardModel(lm).eval()
+    reward = RewardModel(lm).eval()
+    torch.nn.init.normal_(reward.words.weight)   # as if it had learned
+    return reward
 
 
 def close(a, b):
@@ -80,6 +82,38 @@ def test_d11_the_head_starts_at_one_over_the_root_of_d_plus_1():
     assert weights.std().item() == pytest.approx(0.5, rel=0.03)   # 1/sqrt(4); 1/sqrt(3) is 0.577
     wide = RewardModel(build(TransformerConfig(2, 0, width=768, heads=1, layers=0))).head
     assert wide.weight.std().item() == pytest.approx(0.03606, rel=0.1) and wide.bias.item() == 0
+
+
+def test_the_tokens_weights_start_at_0(lm):
+    assert not RewardModel(lm).words.weight.any()
+
+
+# Two opinions
+
+def test_the_tokens_opinion_by_hand(lm):
+    reward = RewardModel(lm)
+    reward.words.weight.data[:, 0] = torch.arange(11.)   # a token weighs its number
+    query, response = torch.tensor([[PAD, 0, 3], [0, 2, 4]]), torch.tensor([[5, 0, PAD], [6, 7, 9]])
+    said = reward.opinions(lm.states(query, response), query, response)[..., 1]
+    # sums 3, 8, 8 of 2, 3, 4 tokens, and 6, 12, 19, 28 of 3, 4, 5, 6; each over the root of the number
+    expected = [[2.1213, 4.6188, 4.0, 4.0], [3.4641, 6.0, 8.4971, 11.4310]]
+    assert torch.allclose(said, torch.tensor(expected), atol=1e-4)
+
+
+def test_the_heads_opinion_is_what_it_reads_in_the_states(reward, query, response):
+    states = reward.lm.states(query, response)
+    reward.words.weight.data.fill_(9)
+    assert close(reward.opinions(states, query, response)[..., 0], reward.head(states)[..., 0])
+
+
+def test_the_score_is_the_mean_of_both_opinions(reward, query, response):
+    opinions = reward.opinions(reward.lm.states(query, response), query, response)
+    assert close(reward.prefix_scores(query, response), (opinions[..., 0] + opinions[..., 1]) / 2)
+
+
+def test_what_stands_where_a_response_ends():
+    columns = torch.tensor([[[1., 2.], [3., 4.], [5., 6.]], [[7., 8.], [9., 0.], [1., 1.]]])   # (2, R + 1, 2)
+    assert at_end(columns, torch.tensor([[4, PAD], [4, 0]])).tolist() == [[3, 4], [1, 1]]
 
 
 # The losses

@@ -9,8 +9,8 @@ from minippo.experiments.frontier import BEST, PPO, best_of
 from minippo.memory import PPOMemory
 from minippo.policy import ActorCritic, frozen
 from minippo.ppo import collect, update
-from minippo.reward import RewardModel, preference_loss
-from minippo.run import checkpoint, rows
+from minippo.reward import RewardModel, at_end, preference_loss
+from minippo.run import checkpoint, rows, scoring
 from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError
 from minippo.run.stage_3 import Stage3
@@ -22,7 +22,7 @@ from minippo.training import cross_entropy, linear_decay, step
 
 PAIRS, PASSES = 16, 5   # comparisons per step, passes over the few; after that a proxy is right on all of 64
 ALL_GROUP, ALL_PASSES = 32, 3                  # with all of them: the defaults of train_reward.py, as below
-LR, LM_COEF, WEIGHT_DECAY = 3e-4, 0.5, 0.01
+LR, WORD_LR, LM_COEF, WEIGHT_DECAY = 3e-4, 3e-2, 0.5, 0.01
 SAMPLE = 1024   # responses of the reference to PPO's prompts: from their mean PPO's scores are counted
 SHOWN = 4       # prompts whose responses are kept along a run
 
@@ -93,20 +93,19 @@ def learn(world, count):
     proxy = world.placed(RewardModel(checkpoint.load_lm(world.model)[0])).train()
     groups = (few(world.comparisons, count, generator) if count
               else world.comparisons.groups(ALL_GROUP, ALL_PASSES, generator))
-    optimizer = torch.optim.AdamW(proxy.parameters(), LR, weight_decay=WEIGHT_DECAY, fused=True)
+    *others, words = proxy.parameters()
+    optimizer = torch.optim.AdamW([{"params": others}, {"params": words, "lr": WORD_LR}], LR,
+                                  weight_decay=WEIGHT_DECAY, fused=True)
     schedule = linear_decay(optimizer, len(groups))
     for picked, chosen, rejected in groups:
         cut = random_cut(world.ppo.longest_prompt, generator)
         query, response = tensors([world.comparisons.examples[i] for i in picked], cut, world.device)
         states = proxy.lm.states(query, response)
-        scores = proxy.read(states, response)
-        loss = preference_loss(scores[chosen], scores[rejected])
+        opinions = at_end(proxy.opinions(states, query, response), response)
+        loss = sum(preference_loss(x[chosen], x[rejected]) for x in opinions.T)
         step(proxy, optimizer, schedule, loss + LM_COEF * cross_entropy(proxy.lm, states, response))
     proxy = frozen(proxy)
-    query, response = world.sample
-    ended = (response == world.end).any(1)
-    with torch.no_grad():
-        proxy.normalize(proxy(query, response)[ended if ended.sum() > 1 else ...])
+    scoring.normalize(proxy, *world.sample)
     return proxy
 
 

@@ -52,6 +52,19 @@ def critic_of(score, lm, sign):
     return critic
 
 
+@torch.no_grad()
+def normalize(reward_model, query, response):
+    """These responses, (B, R), get scores of mean 0, standard deviation 1; UserError if all are equal.
+
+    Those that are cut off do not count: no score was learned for half a text.
+    """
+    ended = (response == reward_model.lm.end).any(1)
+    try:
+        reward_model.normalize(reward_model(query, response)[ended if ended.sum() > 1 else ...])
+    except ValueError as error:
+        raise UserError(f"{error}; train again with a lower --lr") from None
+
+
 class NamedScore(TextScore):
     """The TextScore of a function that --score names; UserError for whatever is wrong with it."""
 

@@ -153,12 +153,18 @@ device=query.device) => score(query, response)
         head_of_d: (lm.config.width + 1) ** -0.5 => lm.config.width ** -0.5
         head_of_the_typo: (lm.config.width + 1) ** -0.5 => 1 / (lm.config.width + 1)
         head_bias_anywhere: nn.init.zeros_(self.head.bias) => pass
-        read_a_token_early: device=states.device), length] \
-=> device=states.device), (length - 1).clamp(min=0)]
-        read_in_the_last_column: length = (response != PAD).sum(1) \
-=> length = (response != PAD).sum(1) * 0 - 1
-        shift_before_gain: self.head(states).squeeze(-1) + self.shift \
-=> (self.head(states).squeeze(-1) + self.shift)
+        read_a_token_early: (response != PAD).sum(1)] => ((response != PAD).sum(1) - 1).clamp(min=0)]
+        read_in_the_last_column: (response != PAD).sum(1)] => (response != PAD).sum(1) * 0 - 1]
+        shift_before_gain: self.gain * opinions.mean(-1) + self.shift \
+=> self.gain * (opinions.mean(-1) + self.shift)
+        one_opinion: opinions.mean(-1) => opinions[..., 0]
+        opinions_added: opinions.mean(-1) => opinions.sum(-1)
+        pads_have_a_weight: .squeeze(-1) * real) => .squeeze(-1))
+        query_says_nothing: torch.cat([query, response], dim=1) => torch.cat([0 * query - 1, response], dim=1)
+        long_texts_liked: said / real.cumsum(1).clamp(min=1).sqrt() => said
+        weight_over_the_number: .clamp(min=1).sqrt() => .clamp(min=1)
+        a_token_late: said[:, query.shape[1] - 1:] => torch.roll(said, 1, 1)[:, query.shape[1] - 1:]
+        weights_begin_anywhere: nn.init.zeros_(self.words.weight) => pass
         gain_times_deviation: self.gain / std => self.gain * std
         gain_forgets: self.gain.copy_(self.gain / std) => self.gain.copy_(1 / std)
         shift_not_scaled: (self.shift - mean) / std => self.shift - mean
@@ -559,12 +565,16 @@ generator=generator).tolist() \
     """),
     ("train_reward.py", "tests/instruments/test_survivors.py", """
         reward_left_in_training: reward_model.eval() => pass
-        rejected_preferred: (scores[chosen], scores[rejected]) => (scores[rejected], scores[chosen])
+        rejected_preferred: (x[chosen], x[rejected]) => (x[rejected], x[chosen])
+        tokens_weights_slow: "lr": config.word_lr => "lr": config.lr
+        words_learn_for_the_head: for x in opinions.T) => for x in [opinions.sum(1)])
         lm_loss_dropped: if config.lm_coef: => if False:
-        normalized_on_the_trained: lm = run.place(pretrained) => lm = reward_model.lm
-        not_normalized: reward_model.normalize(scores) => pass
-        cut_off_normalized: [ended if ended.sum() > 1 else ...] => [...]
+        normalized_on_the_trained: run.place(checkpoint.load_lm(config.model)[0]) => reward_model.lm
+        not_normalized: scoring.normalize(reward_model, query, response) => pass
         regression_ignored: if config.loss == "regression" else None => if False else None
+    """),
+    ("minippo/run/scoring.py", "tests/instruments/test_survivors.py", """
+        cut_off_normalized: [ended if ended.sum() > 1 else ...] => [...]
     """),
     ("minippo/data.py", "tests/instruments/test_survivors.py", """
         standardized_by_the_sample: std := ratings.std(correction=0) => std := ratings.std()

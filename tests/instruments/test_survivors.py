@@ -13,7 +13,7 @@ from minippo import data
 from minippo.corpora.rows import Row
 from minippo.corpora.toy import toy
 from minippo.reward import RewardModel
-from minippo.run import checkpoint, stage
+from minippo.run import checkpoint, scoring, stage
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import pad_left, pad_right
 from minippo.tools.shared import samples
@@ -138,14 +138,14 @@ GOOD_AND_BAD = [Row("0", "good", (1.0,)), Row("1", "bad", (0.0,))]
 def test_d13_what_people_preferred_gets_the_higher_score_and_dropout_is_off_again(reward_stage):
     reward, steps = reward_stage(GOOD_AND_BAD, language_model(dropout=0.1), TOKENIZER,
                                  group_size=2, passes=20, lm_coef=0.0, lr=0.02)
-    assert steps[-1]["accuracy/train"] == 1 and steps[-1]["loss/train"] < 0.3
+    assert steps[-1]["accuracy/train"] == 1 and steps[-1]["loss/reward"] < 0.3
     query, response = data.tensors([([END], TOKENIZER.encode(x) + [END]) for x in ("good", "bad")])
     good, bad = reward(query, response).tolist()
     assert good > bad + 1 and [good, bad] == reward(query, response).tolist()
 
 
 def test_the_language_modelling_loss_stands_beside_the_preferences(reward_stage, monkeypatch):
-    class NoOpinion(RewardModel):   # ln 2 = 0.693147
+    class NoOpinion(RewardModel):   # neither head nor tokens: ln 2 = 0.693147 each
         def __init__(self, lm):
             super().__init__(lm)
             torch.nn.init.zeros_(self.head.weight)
@@ -154,7 +154,7 @@ def test_the_language_modelling_loss_stands_beside_the_preferences(reward_stage,
     torch.nn.init.zeros_(lm.embedding.weight)   # the head, too: ln 257 = 5.549076 per token
     _, [first, *_] = reward_stage(GOOD_AND_BAD, lm, TOKENIZER, group_size=2, passes=20,
                                   lm_coef=0.5, lr=0.0)
-    assert first["loss/train"] == pytest.approx(3.467685, abs=1e-5)
+    assert first["loss/train"] == pytest.approx(4.160832, abs=1e-5)   # 2 ln 2 + ln 257 / 2
     assert first["loss/reward"] == pytest.approx(0.693147, abs=1e-5)
 
 
@@ -173,43 +173,33 @@ def test_a_regression_learns_the_standardized_ratings(reward_stage, monkeypatch)
     monkeypatch.setattr(train_reward, "regression_loss", regression_loss)
     rows = [Row(x, x, (vote,)) for x, vote in zip("abcd", (1.0, 3.0, 5.0, 7.0))]
     reward_stage(rows, language_model(), TOKENIZER, group_size=4, passes=3, loss="regression")
-    assert len(seen) == 3   # a permutation of all four ratings in every pass
+    assert len(seen) == 6   # a permutation of all four ratings in every pass, for both opinions
     assert all(sorted(x) == pytest.approx([-1.3416408, -0.4472136, 0.4472136, 1.3416408])
                for x in seen)
 
 
-def test_d16_scores_are_normalized_over_responses_of_the_untouched_pretrained_model(monkeypatch):
+def test_d16_scores_are_normalized_over_responses_of_the_untouched_language_model(reward_stage, monkeypatch):
     seen, real = [], train_reward.generate
 
     def generate(lm, query, *others, **more):
-        seen.append((lm, query, real(lm, query, *others, **more)))
-        return seen[-1][2]
+        seen.append((lm, len(query)))
+        return real(lm, query, *others, **more)
     monkeypatch.setattr(train_reward, "generate", generate)
-    reward, pretrained = RewardModel(language_model()).eval(), language_model()
-    prompts = data.Prompts(toy(20), TOKENIZER, 1, 4, 32)
-    config = train_reward.Config(normalize_samples=64, response_length=6)
-    run = SimpleNamespace(device=torch.device("cpu"), place=lambda model: model,
-                          generator=torch.Generator().manual_seed(0))
-    train_reward.normalize(reward, pretrained, prompts, config, run)
-    [(lm, query, response)] = seen
-    scores = reward(query, response)
-    assert lm is pretrained and scores.shape == (64,)
-    assert scores.mean().item() == pytest.approx(0, abs=1e-4)
-    assert scores.std(correction=0).item() == pytest.approx(1, abs=1e-4)
+    pretrained = language_model()
+    reward, _ = reward_stage(GOOD_AND_BAD, pretrained, TOKENIZER, group_size=2, passes=2, lr=0.02,
+                             normalize_samples=64)
+    [(lm, count)] = seen
+    weights = pretrained.embedding.weight
+    assert count == 64 and torch.equal(lm.embedding.weight, weights)
+    assert not torch.equal(reward.lm.embedding.weight, weights)
 
 
 @pytest.mark.parametrize("ends, counted", [(8, 8), (2, 2), (1, 16), (0, 16)])   # of 16 responses
-def test_d16_only_responses_that_end_are_normalized_over_if_there_are_two(monkeypatch, ends, counted):
-    response = torch.arange(1, 33).view(16, 2)
+def test_d16_only_responses_that_end_are_normalized_over_if_there_are_two(ends, counted):
+    query, response = torch.ones(16, 1, dtype=torch.long), torch.arange(1, 33).view(16, 2)
     response[:ends, 1] = TOKENIZER.end
-    monkeypatch.setattr(train_reward, "generate", lambda *others, **more: response)
     reward = RewardModel(language_model()).eval()
-    prompts = data.Prompts(toy(20), TOKENIZER, 1, 4, 32)
-    query, run = torch.ones(16, 1, dtype=torch.long), SimpleNamespace(
-        device=torch.device("cpu"), place=lambda model: model, generator=torch.Generator())
-    monkeypatch.setattr(prompts, "sample", lambda *given: query)
-    config = train_reward.Config(normalize_samples=16, response_length=2)
-    train_reward.normalize(reward, language_model(), prompts, config, run)
+    scoring.normalize(reward, query, response)
     scores = reward(query, response)[:counted]
     assert scores.mean().item() == pytest.approx(0, abs=1e-4)
     assert scores.std(correction=0).item() == pytest.approx(1, abs=1e-4)
