@@ -570,7 +570,7 @@ generator=generator).tolist() \
         words_learn_for_the_head: for x in opinions.T) => for x in [opinions.sum(1)])
         lm_loss_dropped: if config.lm_coef: => if False:
         normalized_on_the_trained: run.place(checkpoint.load_lm(config.model)[0]) => reward_model.lm
-        not_normalized: scoring.normalize(reward_model, query, response) => pass
+        not_normalized: scoring.normalize(reward_model, query, generate( => print(reward_model, query, generate(
         regression_ignored: if config.loss == "regression" else None => if False else None
     """),
     ("minippo/run/scoring.py", "tests/instruments/test_survivors.py", """
