@@ -659,13 +659,12 @@ generator=generator).tolist() \
     ("minippo/experiments/proxies.py", "tests/experiments/test_overoptimization.py", """
         proxies_learn_from_golds_ratings: (parts["judge"], held_out)) => (parts["reward"], held_out))
         judge_learns_from_the_proxies_ratings: Judge(parts["reward"], => Judge(parts["judge"],
-        proxies_prefer_the_rejected: preference_loss(scores[chosen], scores[rejected]) \
-=> preference_loss(scores[rejected], scores[chosen])
+        proxies_prefer_the_rejected: preference_loss(x[chosen], x[rejected]) \
+=> preference_loss(x[rejected], x[chosen])
         few_turned_around: (torch.cat([chosen[part], rejected[part]]) \
 => (torch.cat([rejected[part], chosen[part]])
         few_are_seen_once: for _ in range(PASSES) => for _ in range(1)
-        proxies_not_normalized: proxy.normalize(proxy(query, response)[ended if ended.sum() > 1 else ...]) \
-=> pass
+        proxies_not_normalized: scoring.normalize(proxy, *world.sample) => pass
         price_of_kl_stays: max(0, 1 - 2 * i / config.iterations)) => 1)
         best_of_n_by_gold: values["proxy"], x) => values["gold"], x)
         texts_of_the_worst: .argmax(1, keepdim=True) => .argmin(1, keepdim=True)
@@ -685,9 +684,9 @@ generator=generator).tolist() \
         reference_stays_behind: move(reference, policy, trial.follow) => pass
         mixed_in_place: found = frozen(reference) => found = reference
     """),
-    ("minippo/experiments/overoptimization.py", "tests/experiments/test_overoptimization.py", """
+    ("minippo/experiments/kept.py", "tests/experiments/test_overoptimization.py", """
         points_of_other_flags_are_taken: if not same: => if False:
         points_of_other_models_are_taken: checkpoint.model_hashes(folder) for => folder for
-        computed_again: if not found: => if True:
+        never_kept: write_atomically(file, json.dumps(found, indent=1).encode()) => pass
     """),
 ]
