@@ -56,7 +56,7 @@ def main(config):
 
         def score(query, response):
             return scoring.SIGNS[config.target] * reward_model(query, response)
-
+        policy, reference, score = map(run.spread, (policy, reference, score))   # over torchrun's processes
         for _ in run.iterations(config.iterations, policy=policy, optimizer=optimizer, schedule=schedule,
                                 controller=controller):
             # 1. The policy answers; reference and reward model judge every answer.

@@ -58,14 +58,14 @@ def main(config):
         optimizer = torch.optim.AdamW(lm.parameters(), config.lr, betas=(0.9, 0.95),
                                       weight_decay=config.weight_decay, fused=True)
         schedule = linear_decay(optimizer, len(plan), config.warmup)
-        iterations = run.iterations(len(plan), model=lm, optimizer=optimizer, schedule=schedule)
+        nats = run.spread(lambda lm, *texts: cross_entropy(lm, lm.states(*texts), texts[1]), lm)
         rows.note_long_texts(examples, tokenizer.end, context)
-        for iteration in iterations:
+        for iteration in run.iterations(len(plan), model=lm, optimizer=optimizer, schedule=schedule):
             # 1. Texts; as PPO will, give the beginning as the query, and learn the rest.
             cut = random_cut(config.longest_prompt, run.generator)
             query, response = tensors([examples[i] for i in plan[iteration]], cut, run.device)
             # 2. How surprised the model is by each token, and a step to be less so.
-            loss = cross_entropy(lm, lm.states(query, response), response)
+            loss = nats(query, response)
             norm = step(lm, optimizer, schedule, loss)
             run.log({"loss/train": loss.item(), "grad_norm": norm}, tokens=int((response != PAD).sum()))
         lm.eval()

@@ -6,14 +6,14 @@ import torch
 
 from minippo.data import Comparisons, Prompts, random_cut, tensors
 from minippo.generation import generate
-from minippo.reward import RewardModel, at_end, preference_loss, regression_loss
+from minippo.reward import RewardModel, judge, preference_loss, regression_loss
 from minippo.run import checkpoint, rows, scoring
 from minippo.run.exits import launch
 from minippo.run.flags import DATA, MODEL, RUN, StageConfig, option
 from minippo.run.stage import Run
 from minippo.tokens import PAD
 from minippo.tools.shared import calibration
-from minippo.training import cross_entropy, linear_decay, step
+from minippo.training import linear_decay, step
 
 
 @dataclass
@@ -50,25 +50,22 @@ def main(config):
         optimizer = torch.optim.AdamW([{"params": others}, {"params": words, "lr": config.word_lr}],
                                       config.lr, weight_decay=config.weight_decay, fused=True)
         schedule = linear_decay(optimizer, len(groups))
-        reward_model.train()
+        judged = run.spread(judge, reward_model.train())
         for iteration in run.iterations(len(groups), model=reward_model, optimizer=optimizer,
                                         schedule=schedule):
             # 1. A group of texts, the beginning of each as its query.
             picked, chosen, rejected = groups[iteration]
             cut = random_cut(config.longest_prompt, run.generator)
             query, response = tensors([comparisons.examples[i] for i in picked], cut, run.device)
-            # 2. Both opinions of them, and how often these contradict what people preferred.
-            states = reward_model.lm.states(query, response)
-            opinions = at_end(reward_model.opinions(states, query, response), response)   # (B, 2)
+            # 2. Both opinions of them, (B, 2), and how often these contradict what people preferred.
+            opinions, nats = judged(query, response, config.lm_coef)
             loss = sum(preference_loss(x[chosen], x[rejected]) if targets is None
                        else regression_loss(x, targets[picked]) for x in opinions.T)
             scores, stats = opinions.mean(1), {"loss/reward": loss.item() / 2}
             # 3. The language model's loss beside it (Radford et al. 2018, section 3.2): less overfitting.
-            if config.lm_coef:
-                loss = loss + config.lm_coef * cross_entropy(reward_model.lm, states, response)
-            norm = step(reward_model, optimizer, schedule, loss)
+            norm = step(reward_model, optimizer, schedule, loss + nats)
             accuracy = (scores[chosen] > scores[rejected]).float().mean().item()
-            stats |= {"loss/train": loss.item(), "accuracy/train": accuracy, "grad_norm": norm}
+            stats |= {"loss/train": (loss + nats).item(), "accuracy/train": accuracy, "grad_norm": norm}
             run.log(stats, tokens=int((response != PAD).sum()))
         reward_model.eval()
         print(calibration.report(reward_model, comparisons, groups, fresh, run))

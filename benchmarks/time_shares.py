@@ -14,7 +14,7 @@ from minippo.data import Comparisons, Prompts, batches, encode, random_cut, spli
 from minippo.memory import PPOMemory
 from minippo.policy import ActorCritic
 from minippo.ppo import PPOConfig, collect, update
-from minippo.reward import RewardModel, at_end, preference_loss
+from minippo.reward import RewardModel, judge, preference_loss
 from minippo.run import checkpoint
 from minippo.run.devices import keep_freed_memory
 from minippo.run.exits import launch
@@ -90,10 +90,8 @@ def main(config):
         return cross_entropy(lm, lm.states(query, response), response)
 
     def preferences(query, response, group):
-        states, (chosen, rejected) = lm.states(query, response), group
-        opinions = at_end(trained.opinions(states, query, response), response)
-        return (sum(preference_loss(x[chosen], x[rejected]) for x in opinions.T)
-                + 0.5 * cross_entropy(lm, states, response))
+        (opinions, nats), (chosen, rejected) = judge(trained, query, response, 0.5), group
+        return nats + sum(preference_loss(x[chosen], x[rejected]) for x in opinions.T)
 
     examples = encode(rows["reward"] + rows["judge"], tokenizer, lm.config.context)
     plan = [(batch,) for batch in batches(examples, 32, 1, generator)[:config.steps]]

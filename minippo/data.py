@@ -16,9 +16,6 @@ SHARES = {                # of the rows; the texts of the first two are for pret
     "test": 0.03,         # held out: prompts of the final comparison
 }
 
-WIDTHS = 8   # rows are padded to a multiple of it: torch keeps memory for every shape that it meets
-
-
 class DataError(ValueError):
     """The rows that were given cannot be used for what was asked."""
 
@@ -67,7 +64,7 @@ def tensors(examples, cut=0, device=None):
     query = pad_left([query + response[:n] for (query, response), n in zip(examples, cuts)])
     rests = [response[n:] for (_, response), n in zip(examples, cuts)]
     both = query.shape[1] + max(map(len, rests))
-    response = pad_right(rests, both + -both % WIDTHS - query.shape[1])
+    response = pad_right(rests, both + -both % 8 - query.shape[1])   # by 8: torch keeps memory for each shape
     return query.to(device), response.to(device)
 
 

@@ -13,7 +13,7 @@ def generate(lm, query, length, temperature=1.0, top_k=0, top_p=1.0, generator=N
 
     query         (B, Q), PAD on the left
     temperature   divides the logits; top_k = 0, top_p = 1: these filters are off, as PPO needs them
-    generator     a CPU generator, whatever the model runs on: `length` draws a row, the same everywhere
+    generator     a CPU generator, whatever the model runs on; or (length, B) numbers as it would draw them
     Returns       response (B, <= length): PAD after the end token; no end token = cut off
     Raises        ValueError for a temperature <= 0, top_k < 0 or top_p outside (0, 1]
     """
@@ -24,7 +24,8 @@ def generate(lm, query, length, temperature=1.0, top_k=0, top_p=1.0, generator=N
         cache = KVCache(lm.config, len(query), tokens.shape[1] + length, query.device)
         response = torch.full((len(query), length), PAD, device=query.device)
         running = torch.arange(len(query), device=query.device)   # rows that have not ended
-        draws = torch.rand(length, len(query), generator=generator).to(query.device)
+        draws = (generator if isinstance(generator, torch.Tensor) else
+                 torch.rand(length, len(query), generator=generator)).to(query.device)
         for t in range(length):
             states = lm.decode(tokens, encoded, cache)[running, -1]
             logits = filtered(lm.logits(states).float() / temperature, top_k, top_p)

@@ -37,10 +37,8 @@ class Rollout:
         scores = totals(scores, self.mask)
         kl = (self.logprobs - self.reference_logprobs).sum(1)
         return {
-            "objective/scores": scores.mean().item(),
-            "objective/scores_std": scores.std(correction=0).item(),
-            "objective/paid": paid.mean().item(),
-            "objective/kl": kl.mean().item(),
+            "objective/scores": scores.mean().item(), "objective/scores_std": scores.std(correction=0).item(),
+            "objective/paid": paid.mean().item(), "objective/kl": kl.mean().item(),
             "objective/entropy": entropy.sum(1).mean().item(),
             "objective/rlhf_reward": self.rewards.sum(1).mean().item(),
             "ppo/returns/mean": masked_mean(self.returns, self.mask).item(),

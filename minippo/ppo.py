@@ -50,9 +50,8 @@ def collect(policy, reference, score, query, config, generator=None):
     # 1. Sample from the very distribution that is trained: no top-k, nothing greedy.
     response = policy.generate(query, config.response_length, generator)
     mask, ended = response != PAD, (response == policy.end).any(1)
-    # 2. Judge. The old log-probs cost a second forward pass, as the update computes the new ones: so the
-    #    first ratio is 1, unless two passes differ (dropout, padding). It does not show what is wrong in
-    #    sampling alone (its cache, a forgotten temperature).
+    # 2. Judge. A second forward pass gives the old log-probs, as the update gets the new ones: so the first
+    #    ratio is 1, unless two passes differ (dropout, padding). It shows no fault of sampling (its cache).
     logprobs, values, entropy = in_microbatches(policy, query, response, config.microbatch_size)
     reference_logprobs = in_microbatches(reference, query, response, config.microbatch_size)[0]
     scores = torch.as_tensor(score(query, response), dtype=logprobs.dtype, device=query.device)
@@ -134,10 +133,9 @@ def ppo_loss(policy, batch, config):
     log_ratio = (logprobs - old).detach()
     return loss, {
         "ppo/loss/policy": loss_policy.detach(), "ppo/loss/value": loss_value.detach(),
-        "ppo/loss/total": loss.detach(),
-        "ppo/policy/entropy": mean_entropy.detach(), "ppo/policy/clipfrac": clip_fraction,
+        "ppo/loss/total": loss.detach(), "ppo/policy/entropy": mean_entropy.detach(),
         "ppo/policy/approxkl": masked_mean(log_ratio.square(), mask) / 2,
-        "ppo/policy/ratio": masked_mean(log_ratio.exp(), mask),
+        "ppo/policy/ratio": masked_mean(log_ratio.exp(), mask), "ppo/policy/clipfrac": clip_fraction,
     }
 
 

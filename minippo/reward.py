@@ -5,6 +5,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from minippo.tokens import PAD, same_shape
+from minippo.training import cross_entropy
 
 
 class RewardModel(nn.Module):
@@ -54,6 +55,13 @@ class RewardModel(nn.Module):
         mean, std = scores.mean(), scores.std(correction=0)
         self.gain.copy_(self.gain / std)
         self.shift.copy_((self.shift - mean) / std)
+
+
+def judge(reward_model, query, response, lm_coef):
+    """What is learned from: both opinions of whole responses, (B, 2); lm_coef times the nats per token."""
+    states = reward_model.lm.states(query, response)
+    nats = cross_entropy(reward_model.lm, states, response) if lm_coef else 0
+    return at_end(reward_model.opinions(states, query, response), response), lm_coef * nats
 
 
 def at_end(columns, response):

@@ -9,7 +9,7 @@ from minippo.experiments.frontier import BEST, PPO, best_of
 from minippo.memory import PPOMemory
 from minippo.policy import ActorCritic, frozen
 from minippo.ppo import collect, update
-from minippo.reward import RewardModel, at_end, preference_loss
+from minippo.reward import RewardModel, judge, preference_loss
 from minippo.run import checkpoint, rows, scoring
 from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError
@@ -18,7 +18,7 @@ from minippo.tokens import PAD, joined
 from minippo.tools.shared import calibration
 from minippo.tools.shared.comparison import AT_ONCE, best_of_kl, distinct, payment
 from minippo.tools.shared.words import Judge
-from minippo.training import cross_entropy, linear_decay, step
+from minippo.training import linear_decay, step
 
 PAIRS, PASSES = 16, 5   # comparisons per step, passes over the few; after that a proxy is right on all of 64
 ALL_GROUP, ALL_PASSES = 32, 3                  # with all of them: the defaults of train_reward.py, as below
@@ -100,10 +100,9 @@ def learn(world, count):
     for picked, chosen, rejected in groups:
         cut = random_cut(world.ppo.longest_prompt, generator)
         query, response = tensors([world.comparisons.examples[i] for i in picked], cut, world.device)
-        states = proxy.lm.states(query, response)
-        opinions = at_end(proxy.opinions(states, query, response), response)
-        loss = sum(preference_loss(x[chosen], x[rejected]) for x in opinions.T)
-        step(proxy, optimizer, schedule, loss + LM_COEF * cross_entropy(proxy.lm, states, response))
+        opinions, nats = judge(proxy, query, response, LM_COEF)
+        step(proxy, optimizer, schedule, nats + sum(preference_loss(x[chosen], x[rejected])
+                                                    for x in opinions.T))
     proxy = frozen(proxy)
     scoring.normalize(proxy, *world.sample)
     return proxy

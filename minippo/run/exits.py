@@ -5,6 +5,7 @@ import sys
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 from minippo.data import DataError
+from minippo.run import parallel
 from minippo.run.errors import UserError, complain
 from minippo.run.flags import parse
 from minippo.run.signals import stop_as_ctrl_c
@@ -20,7 +21,8 @@ def launch(main, config_class, description, arguments=None, prog=None):
                  tool stops then, a stage trains to its end and saves
     """
     stop_as_ctrl_c()
-    with screens(stops=not hasattr(config_class, "resume")):
+    stage = hasattr(config_class, "resume")
+    with screens(stops=not stage, muted=stage and parallel.rank() > 0):
         try:
             main(parse(config_class, description, arguments, prog))
         except (UserError, DataError) as error:
@@ -31,6 +33,9 @@ def launch(main, config_class, description, arguments=None, prog=None):
             again = " and --overwrite" if hasattr(config_class, "overwrite") else ""
             sys.exit(complain(f"{error}; train again with a lower --lr{again}", status=3))
         except (MemoryError, RuntimeError) as error:
+            if parallel.lost(error):
+                sys.exit(complain("another process is gone, so this one ends, too; the same command with "
+                                  "--resume, and no --overwrite, goes on", status=1))
             if not out_of_memory(error):
                 raise
             sys.exit(complain("out of memory; ask for smaller batches, fewer samples or a smaller "
@@ -42,15 +47,16 @@ def launch(main, config_class, description, arguments=None, prog=None):
 
 
 @contextmanager
-def screens(stops=True):
+def screens(stops=True, muted=False):
     """Inside, stdout and stderr are Screens. SystemExit afterwards if something could not be written.
 
     stops   whether a script that nobody reads any more ends at once
+    muted   whether nothing is shown, as another process says the same
     """
     fill_gaps()
     if hasattr(sys.stdout, "reconfigure"):   # a model writes what no 8-bit terminal can show
         sys.stdout.reconfigure(errors="replace")
-    both = out, err = [Screen(stream, stops) for stream in (sys.stdout, sys.stderr)]
+    both = out, err = [Screen(stream, stops, muted) for stream in (sys.stdout, sys.stderr)]
     with redirect_stdout(out), redirect_stderr(err):
         left = None
         try:

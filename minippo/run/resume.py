@@ -5,7 +5,7 @@ import hashlib
 import torch
 import torch.nn as nn
 
-from minippo.run import checkpoint
+from minippo.run import checkpoint, parallel
 from minippo.run.errors import UserError
 from minippo.run.sizes import AROUND_A_TENSOR
 
@@ -17,8 +17,9 @@ def save(path, about, done, generator, training):
     training   what changes while training: with state_dict() and load_state_dict(), or plain attributes
     """
     states = {name: x.state_dict() if hasattr(x, "state_dict") else vars(x) for name, x in training.items()}
-    checkpoint.save_tensors(path, about | random_states(generator) | {
-        "iteration": done, "training": states})
+    drawn = random_states(generator)
+    if not parallel.rank():
+        checkpoint.save_tensors(path, about | drawn | {"iteration": done, "training": states})
 
 
 def restore(path, about, total, generator, training):
@@ -35,8 +36,11 @@ def restore(path, about, total, generator, training):
                             "with have changed; begin again with --overwrite")
         if type(state["iteration"]) is not int or not 1 <= state["iteration"] <= total:
             raise damaged
+        if len(state["torch"]) != parallel.count():
+            raise UserError(f"{path}: of a run of {len(state['torch'])} processes; go on with as many "
+                            "(torchrun --nproc-per-node), or begin again with --overwrite")
         generator.set_state(state["generator"])
-        torch.set_rng_state(state["torch"])
+        torch.set_rng_state(state["torch"][parallel.rank()].clone())
         if state["cuda"] is not None:   # of a run on the same kind of device: see `origin`
             torch.cuda.set_rng_state(state["cuda"])
         for name, x in training.items():
@@ -66,9 +70,10 @@ def put_back(x, state):
 
 
 def random_states(generator):
-    """The states of the stage's generator, and of torch's (initialisation, dropout), a dict."""
+    """The states of the stage's generator, and of torch's (dropout) in each process, a dict."""
     cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
-    return {"generator": generator.get_state(), "torch": torch.get_rng_state(), "cuda": cuda}
+    return {"generator": generator.get_state(), "cuda": cuda,
+            "torch": parallel.everywhere(torch.get_rng_state())}
 
 
 def digest(*things):

@@ -4,6 +4,8 @@ import os
 import signal
 from contextlib import contextmanager, suppress
 
+from minippo.run import parallel
+
 HANGUP = getattr(signal, "SIGHUP", None)   # a closed terminal; Windows has none
 STOPPING = [number for number in (signal.SIGINT, signal.SIGTERM, HANGUP) if number]
 
@@ -36,7 +38,7 @@ def deferred_signals():
     def note(number, frame):
         if noted and number != HANGUP:
             raise KeyboardInterrupt
-        if not noted:
+        if not noted and not parallel.rank():
             with suppress(OSError):   # nobody may be there to read it
                 os.write(2, b"\nstopping after this iteration; once more stops at once\n")
         noted.append(number)

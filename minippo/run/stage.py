@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import tokenizers
@@ -11,7 +12,7 @@ import torch
 
 from minippo import data
 from minippo.corpora.read import read
-from minippo.run import checkpoint, events, imported, resume
+from minippo.run import checkpoint, events, imported, parallel, resume
 from minippo.run.devices import (
     check_compiler,
     compile_blocks,
@@ -41,11 +42,13 @@ class Run:
 
     def __init__(self, config, shown):
         self.config, self.shown, self.folder = config, shown, Path(config.out)
-        check_free(self.folder, config)   # said before anything takes time
-        if config.tensorboard:
-            events.check(self.folder)
+        if not parallel.rank():
+            check_free(self.folder, config)   # said before anything takes time
+            if config.tensorboard:
+                events.check(self.folder)
         keep_freed_memory()
         self.device = pick_device(config.device)
+        parallel.connect(self.device)
         self.bf16 = use_bf16(config.precision, self.device)
         if config.compile:
             check_compiler(self.device)
@@ -53,11 +56,12 @@ class Run:
             note_other_data(config)
         torch.manual_seed(config.seed)    # for initialisation and dropout
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.rows = data.split(read(config.data))
         self.done = self.total = 0
-        with ExitStack() as opened:
-            opened.enter_context(claim(self.folder))
-            check_free(self.folder, config)   # another run may have ended here meanwhile
+        with ExitStack() as opened, parallel.first_alone():
+            self.rows = data.split(read(config.data))
+            if not parallel.rank():
+                opened.enter_context(claim(self.folder))
+                check_free(self.folder, config)   # another run may have ended here meanwhile
             self.opened = opened.pop_all()
 
     def __enter__(self):
@@ -81,37 +85,50 @@ class Run:
                    KeyboardInterrupt after saving, if it was asked to stop
         """
         self.total, path = total, self.folder / "state.pt"
-        self.metrics = self.opened.enter_context(closing(Metrics(self.folder, total, self.shown)))
+        training = {name: parallel.unwrapped(x) for name, x in training.items()}
         about = {"settings": settings(self.config), "origin": self.origin(training)}
-        training = training | {"metrics": self.metrics}
+        if not parallel.rank():
+            self.metrics = self.opened.enter_context(closing(Metrics(self.folder, total, self.shown)))
+            training["metrics"] = self.metrics
         with deferred_signals() as signals:   # a half-emptied folder could not be gone on with
-            if path.exists() and not self.config.overwrite:
-                self.done = resume.restore(path, about, total, self.generator, training)
-            else:
-                checkpoint.clear(self.folder)
-                events.clear(self.folder)
-                self.metrics.clear()
-            if self.config.tensorboard:
+            goes_on = path.exists() and not self.config.overwrite
+            with parallel.first_alone():
+                if goes_on:
+                    self.done = resume.restore(path, about, total, self.generator, training)
+                elif parallel.rank():
+                    torch.manual_seed(self.config.seed + parallel.rank())   # dropout of other rows
+                else:
+                    self.begin_anew()
+            if self.config.tensorboard and not parallel.rank():
                 self.metrics.events = self.opened.enter_context(
                     closing(events.writer(self.folder, self.done)))
         if signals:
             raise KeyboardInterrupt
         return self.opened.enter_context(closing(self.remaining(path, about, training)))
 
+    def begin_anew(self):
+        """What the folder holds of an earlier run goes."""
+        checkpoint.clear(self.folder)
+        events.clear(self.folder)
+        self.metrics.clear()
+
     def remaining(self, path, about, training):
         """The generator of `iterations`: between two of them the state is saved, if it is time."""
+        parallel.speak()
         with deferred_signals() as signals:
             saved = time.monotonic()
             while self.done < self.total:
                 yield self.done
                 self.done += 1
-                if signals or self.done == self.total or time.monotonic() - saved >= self.config.save_every:
+                stop, due = parallel.anywhere(signals, time.monotonic() - saved >= self.config.save_every)
+                if stop or due or self.done == self.total:
                     resume.save(path, about, self.done, self.generator, training)
                     saved = time.monotonic()
-                if signals:
+                if stop:
                     raise KeyboardInterrupt
         if signals:   # it came after the last iteration
             raise KeyboardInterrupt
+        parallel.leave()
 
     def origin(self, training):
         """A fingerprint of what the run began with: rows, device, models as they are before training."""
@@ -129,9 +146,18 @@ class Run:
             compile_blocks(lm)
         return place(model, self.device, self.config.precision)
 
+    def spread(self, call, trained=None):
+        """What is called in the place of `call`: the rows dealt out if torchrun began several processes.
+
+        trained   a module, given to `call` before all else; None: call may be one itself
+        """
+        call = partial(call, trained) if trained else call
+        return parallel.Spread(call, trained) if parallel.count() > 1 else call
+
     def log(self, stats, tokens):
         """Record the statistics of this iteration, a dict of numbers; it worked through so many tokens."""
-        self.metrics.log(self.done, stats | {"memory/peak_mb": peak_memory(self.device)}, tokens)
+        if not parallel.rank():
+            self.metrics.log(self.done, stats | {"memory/peak_mb": peak_memory(self.device)}, tokens)
 
     def finish(self, stage, model, tokenizer):
         """Write the trained model: from here on the folder holds a finished run."""

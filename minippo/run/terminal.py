@@ -12,20 +12,22 @@ class Screen:
 
     stream   sys.stdout or sys.stderr; None if it was closed from the start
     stops    whether to end with status 141, as by SIGPIPE, when nobody reads on
+    muted    whether nothing is shown
     lost     the OSError that kept something from being written, None if there was none; what is
              written after it goes nowhere
     """
 
-    def __init__(self, stream, stops):
+    def __init__(self, stream, stops, muted=False):
         if stream is None:   # one that no write can succeed on
             stream = open(os.open(os.devnull, os.O_RDONLY), "w", errors="replace")
-        self.stream, self.stops, self.lost = stream, stops, None
+        self.stream, self.stops, self.muted, self.lost = stream, stops, muted, None
 
     def __getattr__(self, name):   # isatty, fileno, encoding, ...
         return getattr(self.stream, name)
 
     def write(self, text):
-        self.attempt(self.stream.write, printable(text))
+        if not self.muted:
+            self.attempt(self.stream.write, printable(text))
         return len(text)
 
     def write_codes(self, text):

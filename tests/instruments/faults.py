@@ -288,7 +288,7 @@ device=query.device) => mask = causal_mask(real, query.shape[1])
         end_token_cut_off: return response[:, :t + 1] => return response[:, :t]
         runs_to_the_limit: if not len(running): => if False:
         filters_ignored: temperature, top_k, top_p) => temperature)
-        sampled_without_the_seed: generator=generator).to( => ).to(
+        sampled_without_the_seed: generator=generator)).to( => )).to(
         searched_from_the_left: right=True => right=False
         draw_of_half: draw[:, None] * total => draw[:, None] * total / 2
         top_k_one_more: min(top_k, logits => min(top_k + 1, logits
@@ -310,7 +310,7 @@ device=query.device) => mask = causal_mask(real, query.shape[1])
         longer_than_the_context: response[:room - len(query)] => response[:room]
         cut_to_nothing: min(cut, len(response) - 1) => min(cut, len(response))
         cut_after_a_prompt: 0 if len(query) > 1 else min( => min(
-        widths_of_every_size: both + -both % WIDTHS => both
+        widths_of_every_size: both + -both % 8 => both
         rated_texts_dropped_beside_pairs: if pairs and self.rated: => if False:
         votes_of_pairs_used: if row.votes and not row.rejected] => if row.votes]
         equal_pairs_kept: range(len(pairs)) if chosen[i] != rejected[i]] => range(len(pairs))]
@@ -386,9 +386,9 @@ generator=generator).tolist() \
         prompts_left_on_the_cpu: return pad_left(rows).to(device) => return pad_left(rows)
     """),
     ("minippo/generation.py", "tests/robustness/test_devices.py", """
-        draws_left_on_the_cpu: generator=generator).to(query.device) => generator=generator)
-        draws_with_a_generator_of_the_cpu: generator=generator).to(query.device) \
-=> generator=generator, device=query.device)
+        draws_left_on_the_cpu: generator=generator)).to(query.device) => generator=generator))
+        draws_with_a_generator_of_the_cpu: generator=generator)).to(query.device) \
+=> generator=generator, device=query.device))
         responses_on_the_cpu: PAD, device=query.device) => PAD)
     """),
     ("minippo/transformer.py", "tests/robustness/test_devices.py", """
@@ -452,7 +452,7 @@ generator=generator).tolist() \
     """),
     ("minippo/run/resume.py", "tests/run/test_resume.py", """
         resumed_with_other_draws: generator.set_state(state["generator"]) => pass
-        resumed_with_other_dropout: torch.set_rng_state(state["torch"]) => pass
+        resumed_with_other_dropout: torch.set_rng_state(state["torch"][parallel.rank()].clone()) => pass
         resumed_from_the_start: return state["iteration"] => return 0
     """),
     ("minippo/tools/shared/words.py", "tests/tools/test_words.py", """
@@ -568,10 +568,31 @@ generator=generator).tolist() \
         rejected_preferred: (x[chosen], x[rejected]) => (x[rejected], x[chosen])
         tokens_weights_slow: "lr": config.word_lr => "lr": config.lr
         words_learn_for_the_head: for x in opinions.T) => for x in [opinions.sum(1)])
-        lm_loss_dropped: if config.lm_coef: => if False:
+        lm_loss_dropped: schedule, loss + nats) => schedule, loss)
         normalized_on_the_trained: run.place(checkpoint.load_lm(config.model)[0]) => reward_model.lm
-        not_normalized: scoring.normalize(reward_model, query, generate( => print(reward_model, query, generate(
+        not_normalized: scoring.normalize(reward_model, query, generate( \
+=> print(reward_model, query, generate(
         regression_ignored: if config.loss == "regression" else None => if False else None
+    """),
+    ("minippo/reward.py", "tests/instruments/test_survivors.py", """
+        lm_loss_in_full: lm_coef * nats => nats
+    """),
+    ("minippo/run/parallel.py", "tests/run/test_parallel.py", """
+        rows_in_blocks: [rank()::count()] => [rank() * total // count():(rank() + 1) * total // count()]
+        gradient_of_the_mean: own * (ctx.weight * count()) => own * ctx.weight
+        first_row_twice: ctx.weight = float(rank() < total) => ctx.weight = 1.0
+        means_added: else x * share => else x
+        same_numbers_for_all_rows: draws[:, rows] => draws[:, :len(rows)]
+        stops_alone: dist.all_reduce(found, dist.ReduceOp.MAX) => pass
+        nobody_is_silent: return int(os.environ["RANK"]) if count() > 1 else 0 => return 0
+    """),
+    ("minippo/run/stage.py", "tests/run/test_parallel.py", """
+        all_drop_the_same: self.config.seed + parallel.rank() => self.config.seed
+        others_stay: parallel.leave() => pass
+    """),
+    ("minippo/run/resume.py", "tests/run/test_parallel.py", """
+        all_go_on_as_the_first: [parallel.rank()].clone() => [0].clone()
+        any_number_goes_on: if len(state["torch"]) != parallel.count(): => if False:
     """),
     ("minippo/run/scoring.py", "tests/instruments/test_survivors.py", """
         cut_off_normalized: [ended if ended.sum() > 1 else ...] => [...]
@@ -588,7 +609,7 @@ generator=generator).tolist() \
         seed_ignored: torch.Generator().manual_seed(config.seed) => torch.Generator()
         seed_of_initialisation_ignored: torch.manual_seed(config.seed)    # for => pass  # for
         ends_after_the_first_iteration: while self.done < self.total: => if self.done < self.total:
-        stopped_without_saving: if signals or self.done == self.total or => if self.done == self.total or
+        stopped_without_saving: if stop or due or self.done => if due or self.done
     """),
     ("minippo/run/devices.py", "tests/instruments/test_survivors.py", """
         precision_flipped: return precision == "bf16" => return precision != "bf16"

@@ -106,7 +106,7 @@ def test_iterations_are_numbered_from_0_and_go_on_with_the_first_that_is_not_don
 
 
 def test_the_state_is_written_when_its_time_has_come_and_at_the_end(tmp_path, monkeypatch):
-    clock = iter([0, 4, 9, 10, 12, 18, 20])   # when it begins, after each iteration and each saving
+    clock = iter([0, 4, 9, 10, 12, 18, 19, 20])   # when it begins, after each iteration and each saving
     monkeypatch.setattr(stage, "time", SimpleNamespace(monotonic=clock.__next__))
     kept = []
 
