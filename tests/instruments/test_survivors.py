@@ -158,6 +158,15 @@ def test_the_language_modelling_loss_stands_beside_the_preferences(reward_stage,
     assert first["loss/reward"] == pytest.approx(0.693147, abs=1e-5)
 
 
+def test_the_tokens_weights_learn_at_a_rate_of_their_own(reward_stage):
+    lm = language_model()
+    reward, _ = reward_stage(GOOD_AND_BAD, lm, TOKENIZER, group_size=2, passes=1, lr=0.0, word_lr=0.02)
+    assert torch.equal(reward.lm.embedding.weight, lm.embedding.weight)
+    # Adam's first step is the rate: "bad" lacks o and g, "good" lacks b and a
+    good, bad = (reward.words.weight[TOKENIZER.encode(x)[0], 0].item() for x in ("g", "b"))
+    assert [good, bad] == pytest.approx([0.02, -0.02], rel=1e-3)
+
+
 def test_d14_standardized_ratings_have_mean_0_and_population_deviation_1():
     rows = [Row(x, x, (vote,)) for x, vote in zip("abcd", (1.0, 3.0, 5.0, 7.0))]
     assert data.Comparisons(rows, TOKENIZER, 32).targets().tolist() == pytest.approx(
