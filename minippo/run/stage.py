@@ -42,13 +42,11 @@ class Run:
 
     def __init__(self, config, shown):
         self.config, self.shown, self.folder = config, shown, Path(config.out)
-        if not parallel.rank():
-            check_free(self.folder, config)   # said before anything takes time
-            if config.tensorboard:
-                events.check(self.folder)
+        check_free(self.folder, config)   # said before anything takes time
+        if config.tensorboard:
+            events.check(self.folder)
         keep_freed_memory()
         self.device = pick_device(config.device)
-        parallel.connect(self.device)
         self.bf16 = use_bf16(config.precision, self.device)
         if config.compile:
             check_compiler(self.device)
@@ -57,6 +55,7 @@ class Run:
         torch.manual_seed(config.seed)    # for initialisation and dropout
         self.generator = torch.Generator().manual_seed(config.seed)
         self.done = self.total = 0
+        parallel.connect(self.device)   # what is wrong for all has been said
         with ExitStack() as opened, parallel.first_alone():
             self.rows = data.split(read(config.data))
             if not parallel.rank():

@@ -151,6 +151,12 @@ def test_a_run_goes_on_with_as_many_processes_as_it_began_with(tmp_path, corpus,
     assert "of a run of 2 processes; go on with as many" in again.said()[0]
 
 
+def test_a_finished_run_is_left_by_all(whole, corpus, begun):
+    run = start("reward", 2, whole, corpus, begun, "--resume")
+    assert run.wait(20) == [0, 0]
+    assert "finished already" in run.said()[0] and run.said()[1] == ""
+
+
 def test_a_mistake_is_told_once(tmp_path, corpus):
     run = start("reward", 2, tmp_path, corpus, tmp_path)   # there is no model
     assert run.wait() == [2, 2]
