@@ -46,9 +46,9 @@ def main(config):
         prompts = Prompts(parts["prompts"], tokenizer, 1, config.longest_prompt, room)
         rows.note_unused(parts, tokenizer.end, context, comparisons, fresh)
         targets = comparisons.targets().to(run.device) if config.loss == "regression" else None
-        *others, words = reward_model.parameters()
-        optimizer = torch.optim.AdamW([{"params": others}, {"params": words, "lr": config.word_lr}],
-                                      config.lr, weight_decay=config.weight_decay, fused=True)
+        words = {"params": reward_model.words.parameters(), "lr": config.word_lr}
+        rest = {"params": [*reward_model.lm.parameters(), *reward_model.head.parameters()]}
+        optimizer = torch.optim.AdamW([rest, words], config.lr, weight_decay=config.weight_decay, fused=True)
         schedule = linear_decay(optimizer, len(groups))
         judged = run.spread(judge, reward_model.train())
         for iteration in run.iterations(len(groups), model=reward_model, optimizer=optimizer,

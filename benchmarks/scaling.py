@@ -129,7 +129,7 @@ def pretraining(lm):
 
 
 def preferences(lm):
-    """A step of stage 2 to be called, and its tokens: the first half of the texts is preferred."""
+    """A step of stage 2 to be called, and its tokens: by both opinions the first half is preferred."""
     reward_model = RewardModel(lm)
     optimizer = torch.optim.AdamW(reward_model.parameters(), fused=True)
     schedule = linear_decay(optimizer, 1000)
@@ -138,7 +138,7 @@ def preferences(lm):
     def run():
         opinions, nats = judged(*texts(lm, TEXTS), 0.5)
         chosen, rejected = opinions.chunk(2)
-        step(reward_model, optimizer, schedule, nats + preference_loss(chosen, rejected))
+        step(reward_model, optimizer, schedule, nats + 2 * preference_loss(chosen, rejected))
     return run, TEXTS * (QUERY + RESPONSE)
 
 

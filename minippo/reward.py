@@ -40,7 +40,7 @@ class RewardModel(nn.Module):
         text = torch.cat([query, response], dim=1)
         real = text != PAD
         said = (self.words(text.clamp(min=0)).squeeze(-1) * real).cumsum(1)
-        said = said / real.cumsum(1).clamp(min=1).sqrt()   # so that a long text is not liked for its length
+        said = said / real.cumsum(1).clamp(min=1).sqrt()   # so that a long text does not count for more
         return torch.stack([self.head(states).squeeze(-1), said[:, query.shape[1] - 1:]], dim=-1)
 
     @torch.no_grad()

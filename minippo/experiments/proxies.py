@@ -93,9 +93,9 @@ def learn(world, count):
     proxy = world.placed(RewardModel(checkpoint.load_lm(world.model)[0])).train()
     groups = (few(world.comparisons, count, generator) if count
               else world.comparisons.groups(ALL_GROUP, ALL_PASSES, generator))
-    *others, words = proxy.parameters()
-    optimizer = torch.optim.AdamW([{"params": others}, {"params": words, "lr": WORD_LR}], LR,
-                                  weight_decay=WEIGHT_DECAY, fused=True)
+    words = {"params": proxy.words.parameters(), "lr": WORD_LR}
+    rest = {"params": [*proxy.lm.parameters(), *proxy.head.parameters()]}
+    optimizer = torch.optim.AdamW([rest, words], LR, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = linear_decay(optimizer, len(groups))
     for picked, chosen, rejected in groups:
         cut = random_cut(world.ppo.longest_prompt, generator)

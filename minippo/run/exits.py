@@ -16,13 +16,14 @@ from minippo.training import NonFiniteError
 def launch(main, config_class, description, arguments=None, prog=None):
     """Run a script: main(config of the command line).
 
-    Exit status  2 for a mistake, 3 for NaN or infinity, 4 if all went well but some output could not
-                 be written, 130 for Ctrl-C, SIGTERM and SIGHUP, 141 if nobody reads the output: a
-                 tool stops then, a stage trains to its end and saves
+    Exit status  1 if another process of a run by torchrun is gone, 2 for a mistake, 3 for NaN or
+                 infinity, 4 if all went well but some output could not be written, 130 for Ctrl-C,
+                 SIGTERM and SIGHUP, 141 if nobody reads the output: a tool stops then, a stage trains
+                 to its end and saves
     """
     stop_as_ctrl_c()
     stage = hasattr(config_class, "resume")
-    with screens(stops=not stage, muted=stage and parallel.rank() > 0):
+    with screens(stops=not stage, muted=stage and parallel.silent()):
         try:
             main(parse(config_class, description, arguments, prog))
         except (UserError, DataError) as error:
@@ -34,15 +35,17 @@ def launch(main, config_class, description, arguments=None, prog=None):
             sys.exit(complain(f"{error}; train again with a lower --lr{again}", status=3))
         except (MemoryError, RuntimeError) as error:
             if parallel.lost(error):
-                sys.exit(complain("another process is gone, so this one ends, too; the same command with "
-                                  "--resume, and no --overwrite, goes on", status=1))
+                sys.exit(complain("another process is gone, or failed (if so, its line is above or below); "
+                                  "this one ends, too; the same command with --resume, and no --overwrite, "
+                                  "goes on", status=1))
             if not out_of_memory(error):
                 raise
             sys.exit(complain("out of memory; ask for smaller batches, fewer samples or a smaller "
                               "model, or try another --device"))
         except KeyboardInterrupt:
-            hint = ("; the same command with --resume, and no --overwrite, goes on"
-                    if hasattr(config_class, "resume") else "")
+            if stage and parallel.silent():   # all stop together
+                sys.exit(130)
+            hint = "; the same command with --resume, and no --overwrite, goes on" if stage else ""
             sys.exit(complain("stopped" + hint, status=130))
 
 

@@ -9,6 +9,7 @@ DistributedDataParallel adds them up.
 import os
 import sys
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -19,15 +20,21 @@ from torch.nn.parallel import DistributedDataParallel
 from minippo.run.errors import UserError
 from minippo.tokens import PAD
 
+PATIENCE = timedelta(minutes=10)   # with a process that has not left and does not answer; it may download
 
 def count():
     """How many processes there are: 1 unless torchrun began this one."""
-    return int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
+    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
 def rank():
-    """The number of this process. 0 alone writes, and says what all have to say."""
+    """The number of this process. 0 alone writes."""
     return int(os.environ["RANK"]) if count() > 1 else 0
+
+
+def silent():
+    """Whether this process leaves it to another one of this machine to say what all have to say."""
+    return count() > 1 and int(os.environ["LOCAL_RANK"]) > 0
 
 
 def connect(device):
@@ -37,7 +44,7 @@ def connect(device):
             raise UserError(f"--device {device.type}: several processes compute on CPUs so far; "
                             "give --device cpu, or one process")
         try:
-            dist.init_process_group("gloo")
+            dist.init_process_group("gloo", timeout=PATIENCE)
         except (RuntimeError, ValueError) as error:
             raise UserError(f"the processes of torchrun cannot reach each other ({error}); is "
                             "GLOO_SOCKET_IFNAME the network that joins them?") from None
@@ -71,20 +78,23 @@ def everywhere(x):
 
 def leave():
     """After training: what is left to do the first process does alone. SystemExit in all others."""
-    if dist.is_initialized():
+    if count() > 1:
         dist.destroy_process_group()
         if rank():
             sys.exit()
 
 
-def speak():
-    """From here on all processes say on stderr what happens to them: it may happen to one alone."""
-    sys.stderr.muted = False
+def check_same(text):
+    """UserError unless all processes give the same text (of the same length)."""
+    found = everywhere(torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8))
+    if (found != found[0]).any():
+        raise UserError("the processes do not begin from the same data, models and --out; if they are on "
+                        "several machines, put these where all see them")
 
 
 def lost(error):
-    """Whether a RuntimeError says that another process is gone."""
-    return dist.is_initialized() and "gloo" in str(error).lower()
+    """Whether a RuntimeError comes from the network: another process is gone, or did something else."""
+    return count() > 1 and "gloo" in str(error).lower()
 
 
 class Spread:
@@ -100,7 +110,7 @@ class Spread:
         if trained is None and any(p.requires_grad for p in getattr(call, "parameters", list)()):
             trained = call
         if trained is not None:
-            self.spread = DistributedDataParallel(Called(trained, call))
+            self.spread = DistributedDataParallel(Called(trained, call), gradient_as_bucket_view=True)
 
     def __getattr__(self, name):
         return getattr(self.model, name)

@@ -36,6 +36,8 @@ def restore(path, about, total, generator, training):
                             "with have changed; begin again with --overwrite")
         if type(state["iteration"]) is not int or not 1 <= state["iteration"] <= total:
             raise damaged
+        if state["torch"].dim() != 2:   # of an earlier version
+            raise damaged
         if len(state["torch"]) != parallel.count():
             raise UserError(f"{path}: of a run of {len(state['torch'])} processes; go on with as many "
                             "(torchrun --nproc-per-node), or begin again with --overwrite")

@@ -38,7 +38,7 @@ def deferred_signals():
     def note(number, frame):
         if noted and number != HANGUP:
             raise KeyboardInterrupt
-        if not noted and not parallel.rank():
+        if not noted and not parallel.silent():
             with suppress(OSError):   # nobody may be there to read it
                 os.write(2, b"\nstopping after this iteration; once more stops at once\n")
         noted.append(number)

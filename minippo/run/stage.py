@@ -22,6 +22,7 @@ from minippo.run.devices import (
     place,
     use_bf16,
 )
+from minippo.run.errors import UserError
 from minippo.run.flags import settings
 from minippo.run.folder import check_free, claim, note_other_data, read_from
 from minippo.run.metrics import Metrics, clock
@@ -49,6 +50,8 @@ class Run:
         self.device = pick_device(config.device)
         self.bf16 = use_bf16(config.precision, self.device)
         if config.compile:
+            if parallel.count() > 1:
+                raise UserError("--compile with several processes has not been tried; leave it out")
             check_compiler(self.device)
         if hasattr(config, "model"):
             note_other_data(config)
@@ -103,6 +106,7 @@ class Run:
                     closing(events.writer(self.folder, self.done)))
         if signals:
             raise KeyboardInterrupt
+        parallel.check_same(f"{about['origin']} {self.done:09}")
         return self.opened.enter_context(closing(self.remaining(path, about, training)))
 
     def begin_anew(self):
@@ -113,7 +117,8 @@ class Run:
 
     def remaining(self, path, about, training):
         """The generator of `iterations`: between two of them the state is saved, if it is time."""
-        parallel.speak()
+        if hasattr(sys.stderr, "muted"):   # what happens from here on may happen to one process alone
+            sys.stderr.muted = False
         with deferred_signals() as signals:
             saved = time.monotonic()
             while self.done < self.total:

@@ -32,7 +32,8 @@ class Screen:
 
     def write_codes(self, text):
         """Text of our own, its control characters as they are."""
-        self.attempt(self.stream.write, text)
+        if not self.muted:
+            self.attempt(self.stream.write, text)
 
     def flush(self):
         self.attempt(self.stream.flush)

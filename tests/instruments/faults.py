@@ -567,6 +567,7 @@ generator=generator).tolist() \
         reward_left_in_training: reward_model.eval() => pass
         rejected_preferred: (x[chosen], x[rejected]) => (x[rejected], x[chosen])
         tokens_weights_slow: "lr": config.word_lr => "lr": config.lr
+        tokens_weights_not_learned: [rest, words] => [rest]
         words_learn_for_the_head: for x in opinions.T) => for x in [opinions.sum(1)])
         lm_loss_dropped: schedule, loss + nats) => schedule, loss)
         normalized_on_the_trained: run.place(checkpoint.load_lm(config.model)[0]) => reward_model.lm
@@ -584,7 +585,8 @@ generator=generator).tolist() \
         means_added: else x * share => else x
         same_numbers_for_all_rows: draws[:, rows] => draws[:, :len(rows)]
         stops_alone: dist.all_reduce(found, dist.ReduceOp.MAX) => pass
-        nobody_is_silent: return int(os.environ["RANK"]) if count() > 1 else 0 => return 0
+        nobody_is_silent: int(os.environ["LOCAL_RANK"]) > 0 => False
+        anything_is_the_same: if (found != found[0]).any(): => if False:
     """),
     ("minippo/run/stage.py", "tests/run/test_parallel.py", """
         all_drop_the_same: self.config.seed + parallel.rank() => self.config.seed

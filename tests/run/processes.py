@@ -17,14 +17,17 @@ SCRIPTS = {"pretrain": pretrain, "reward": train_reward, "ppo": finetune_ppo}
 
 
 class Processes:
-    """A stage in `count` processes; what each says goes to folder/STAGE-RANK.txt."""
+    """A stage in `count` processes; what each says goes to folder/STAGE-RANK.txt.
 
-    def __init__(self, stage, count, folder, *flags):
+    each   rank -> flags of that process alone
+    """
+
+    def __init__(self, stage, count, folder, *flags, each=lambda rank: []):
         self.files = [folder / f"{stage}-{rank}.txt" for rank in range(count)]
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
-        self.pids = [self.fork(stage, rank, count, port, flags) for rank in range(count)]
+        self.pids = [self.fork(stage, rank, count, port, [*flags, *each(rank)]) for rank in range(count)]
         self.left = {}   # rank: exit status, or minus the signal
 
     def fork(self, stage, rank, count, port, flags):

@@ -135,6 +135,7 @@ def test_one_that_is_asked_to_stop_stops_all_after_the_same_iteration(tmp_path, 
     run.after(2, tmp_path / "ppo")
     os.kill(run.pids[1], signal.SIGTERM)
     assert run.wait() == [130, 130]
+    assert "error: stopped" in run.said()[0] and run.said()[1] == ""
     assert 2 <= load_tensors(tmp_path / "ppo/state.pt")["iteration"] < 5
     assert start("ppo", 2, tmp_path, corpus, begun, "--resume").wait() == [0, 0]
     same_bytes(tmp_path / "ppo", whole / "ppo")
@@ -173,6 +174,29 @@ def test_what_goes_wrong_in_one_process_alone_is_told_by_it(tmp_path, corpus, be
     run = start("ppo", 2, tmp_path, corpus, begun, "--score rules:rule")
     assert run.wait() == [1, 2]
     assert "another process is gone" in run.said()[0] and "gave NaN" in run.said()[1]
+
+
+def test_processes_that_see_other_data_are_refused(tmp_path, corpus, begun):
+    """As on two machines, each with a file of its own."""
+    flags = ["--out", tmp_path / "out", "--model", begun / "pretrain", "--device", "cpu"]
+    lines = corpus.read_text().splitlines(keepends=True)
+    (tmp_path / "0.jsonl").write_text("".join(lines))
+    (tmp_path / "1.jsonl").write_text("".join(lines[:-1]))
+    run = Processes("reward", 2, tmp_path, *map(str, flags),
+                    each=lambda rank: ["--data", f"{tmp_path}/{rank}.jsonl"])
+    assert run.wait() == [2, 2]
+    assert "the processes do not begin from the same data" in run.said()[0]
+
+
+def test_compiling_in_several_processes_is_refused(tmp_path, corpus):
+    run = start("pretrain", 2, tmp_path, corpus, more="--compile")
+    assert run.wait() == [2, 2] and "--compile with several processes" in run.said()[0]
+
+
+@pytest.mark.parametrize("more", ["--recompute", "--precision bf16"])
+def test_other_ways_to_compute_work_in_two_processes(tmp_path, corpus, begun, more):
+    run = start("ppo", 2, tmp_path, corpus, begun, f"--iterations 2 {more}")
+    assert run.wait() == [0, 0], run.said()
 
 
 def test_several_processes_on_a_gpu_are_refused(monkeypatch):
