@@ -22,6 +22,7 @@ from minippo.tokens import PAD
 
 PATIENCE = timedelta(minutes=10)   # with a process that has not left and does not answer; it may download
 
+
 def count():
     """How many processes there are: 1 unless torchrun began this one."""
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
