@@ -65,8 +65,10 @@ def measured(config, size, count, stage):
     command = [sys.executable, *f"-m torch.distributed.run --standalone --nproc-per-node {count} -m "
                f"benchmarks.scaling --worker {size},{stage} --steps {config.steps} "
                f"--precision {config.precision}".split()]
-    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, check=True,
+    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, check=False,
                           stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise UserError(f"{stage} with {size} million weights in {count} processes failed; its lines are above")
     return {"size": size, "processes": count, "stage": stage, "threads": threads} | json.loads(done.stdout)
 
 

@@ -23,7 +23,7 @@ def launch(main, config_class, description, arguments=None, prog=None):
     """
     stop_as_ctrl_c()
     stage = hasattr(config_class, "resume")
-    with screens(stops=not stage, muted=stage and parallel.silent()):
+    with parallel.quick_exit(), screens(stops=not stage, muted=stage and parallel.silent()):
         try:
             main(parse(config_class, description, arguments, prog))
         except (UserError, DataError) as error:

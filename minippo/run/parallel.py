@@ -85,6 +85,23 @@ def leave():
             sys.exit()
 
 
+@contextmanager
+def quick_exit():
+    """Of several processes each leaves from here, torch not taken apart: its threads may abort the process
+    while that goes on, and torchrun would take a run that ended well for a failed one."""
+    status = 0
+    try:
+        yield
+    except SystemExit as error:
+        if count() == 1:
+            raise
+        status = error.code or 0
+    if count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
 def check_same(text):
     """UserError unless all processes give the same text (of the same length)."""
     found = everywhere(torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8))
