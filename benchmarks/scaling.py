@@ -68,7 +68,7 @@ def measured(config, size, count, stage):
     done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, check=False,
                           stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise UserError(f"{stage} with {size} million weights in {count} processes failed; its lines are above")
+        raise UserError(f"{stage}, {size} million weights, {count} processes: failed; its lines are above")
     return {"size": size, "processes": count, "stage": stage, "threads": threads} | json.loads(done.stdout)
 
 
