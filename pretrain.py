@@ -43,8 +43,7 @@ class Config(StageConfig):
 
 def main(config):
     with Run(config, {"loss": "loss/train"}) as run:
-        context, length = config.context, min(24, config.context // 2)   # length: of the samples
-        room = context - length
+        context, room = config.context, config.context - min(24, config.context // 2)   # the rest: samples
         texts = (text for row in run.rows["reward"] + run.rows["judge"]
                  for text in (row.prompt + row.text, row.rejected) if text)
         tokenizer = Tokenizer.train(texts, config.vocab_size)
@@ -70,7 +69,7 @@ def main(config):
             run.log({"loss/train": loss.item(), "grad_norm": norm}, tokens=int((response != PAD).sum()))
         lm.eval()
         print(samples.held_out_loss(lm, held_out, tokenizer))
-        print(*samples.write(lm, prompts, config.samples, length, tokenizer, run), sep="\n")
+        print(*samples.write(lm, prompts, config.samples, context - room, tokenizer, run), sep="\n")
         run.finish("pretrain", lm, tokenizer)
 
 

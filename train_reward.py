@@ -50,6 +50,8 @@ def main(config):
         rest = {"params": [*reward_model.lm.parameters(), *reward_model.head.parameters()]}
         optimizer = torch.optim.AdamW([rest, words], config.lr, weight_decay=config.weight_decay, fused=True)
         schedule = linear_decay(optimizer, len(groups))
+        heard = 2 if config.word_lr else 1   # opinions that learn; the score of one is not halved
+        reward_model.gain.fill_(2 / heard)
         judged = run.spread(judge, reward_model.train())
         for iteration in run.iterations(len(groups), model=reward_model, optimizer=optimizer,
                                         schedule=schedule):
@@ -57,11 +59,11 @@ def main(config):
             picked, chosen, rejected = groups[iteration]
             cut = random_cut(config.longest_prompt, run.generator)
             query, response = tensors([comparisons.examples[i] for i in picked], cut, run.device)
-            # 2. Both opinions of them, (B, 2), and how often these contradict what people preferred.
+            # 2. Two opinions of them, (B, 2); each has a loss of its own where it contradicts people.
             opinions, nats = judged(query, response, config.lm_coef)
             loss = sum(preference_loss(x[chosen], x[rejected]) if targets is None
-                       else regression_loss(x, targets[picked]) for x in opinions.T)
-            scores, stats = opinions.mean(1), {"loss/reward": loss.item() / 2}
+                       else regression_loss(x, targets[picked]) for x in opinions.T[:heard])
+            scores, stats = opinions.mean(1), {"loss/reward": loss.item() / heard}
             # 3. The language model's loss beside it (Radford et al. 2018, section 3.2): less overfitting.
             norm = step(reward_model, optimizer, schedule, loss + nats)
             accuracy = (scores[chosen] > scores[rejected]).float().mean().item()

@@ -39,8 +39,10 @@ def restore(path, about, total, generator, training):
         if state["torch"].dim() != 2:   # of an earlier version
             raise damaged
         if len(state["torch"]) != parallel.count():
-            raise UserError(f"{path}: of a run of {len(state['torch'])} processes; go on with as many "
-                            "(torchrun --nproc-per-node), or begin again with --overwrite")
+            before = len(state["torch"])
+            how = f"torchrun --nproc-per-node {before}" if before > 1 else "no torchrun"
+            raise UserError(f"{path}: of a run of {before} {'processes' if before > 1 else 'process'}; go on "
+                            f"with {how}, or begin again with --overwrite")
         generator.set_state(state["generator"])
         torch.set_rng_state(state["torch"][parallel.rank()].clone())
         if state["cuda"] is not None:   # of a run on the same kind of device: see `origin`

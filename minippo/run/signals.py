@@ -40,7 +40,7 @@ def deferred_signals():
             raise KeyboardInterrupt
         if not noted and not parallel.silent():
             with suppress(OSError):   # nobody may be there to read it
-                os.write(2, b"\nstopping after this iteration; once more stops at once\n")
+                os.write(2, b"\nstopping after this iteration; once more stops at once, without saving\n")
         noted.append(number)
 
     before = {number: signal.signal(number, note) for number in heeded()}

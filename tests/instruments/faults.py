@@ -568,7 +568,8 @@ generator=generator).tolist() \
         rejected_preferred: (x[chosen], x[rejected]) => (x[rejected], x[chosen])
         tokens_weights_slow: "lr": config.word_lr => "lr": config.lr
         tokens_weights_not_learned: [rest, words] => [rest]
-        words_learn_for_the_head: for x in opinions.T) => for x in [opinions.sum(1)])
+        words_learn_for_the_head: for x in opinions.T[:heard]) => for x in [opinions.sum(1)])
+        half_the_head: reward_model.gain.fill_(2 / heard) => pass
         lm_loss_dropped: schedule, loss + nats) => schedule, loss)
         normalized_on_the_trained: run.place(checkpoint.load_lm(config.model)[0]) => reward_model.lm
         not_normalized: scoring.normalize(reward_model, query, generate( \

@@ -167,6 +167,15 @@ def test_the_tokens_weights_learn_at_a_rate_of_their_own(reward_stage):
     assert [good, bad] == pytest.approx([0.02, -0.02], rel=1e-3)
 
 
+def test_without_the_tokens_weights_the_score_is_the_heads(reward_stage):
+    reward, steps = reward_stage(GOOD_AND_BAD, language_model(), TOKENIZER, group_size=2, passes=20,
+                                 lm_coef=0.0, lr=0.02, word_lr=0.0)
+    query, response = data.tensors([([END], TOKENIZER.encode(x) + [END]) for x in ("good", "bad")])
+    assert torch.allclose(reward(query, response), reward.head(reward.lm.states(query, response)[
+        torch.arange(2), (response >= 0).sum(1)])[:, 0])
+    assert steps[-1]["loss/reward"] < 0.3 and steps[-1]["loss/train"] == steps[-1]["loss/reward"]
+
+
 def test_d14_standardized_ratings_have_mean_0_and_population_deviation_1():
     rows = [Row(x, x, (vote,)) for x, vote in zip("abcd", (1.0, 3.0, 5.0, 7.0))]
     assert data.Comparisons(rows, TOKENIZER, 32).targets().tolist() == pytest.approx(

@@ -149,7 +149,7 @@ def test_a_run_goes_on_with_as_many_processes_as_it_began_with(tmp_path, corpus,
     run.wait()
     again = start("reward", 1, tmp_path, corpus, begun, "--resume")
     assert again.wait() == [2]
-    assert "of a run of 2 processes; go on with as many" in again.said()[0]
+    assert "of a run of 2 processes; go on with torchrun --nproc-per-node 2, or" in again.said()[0]
 
 
 def test_a_finished_run_is_left_by_all(whole, corpus, begun):

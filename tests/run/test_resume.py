@@ -96,7 +96,7 @@ def test_a_signal_lets_the_iteration_end_and_saves(tmp_path, clean, number, capf
             os.kill(os.getpid(), number)
     with pytest.raises(KeyboardInterrupt):
         walk(tmp_path, 6, stop=stop, save_every=1e9)
-    assert "stopping after this iteration; once more stops at once\n" in capfd.readouterr().err
+    assert "stopping after this iteration; once more stops at once, without saving" in capfd.readouterr().err
     assert load_tensors(tmp_path / "state.pt")["iteration"] == 3
     assert (walk(tmp_path, 6, resume=True), values(tmp_path)) == clean
 
