@@ -1,5 +1,4 @@
 """python -m minippo COMMAND"""
-
 from minippo.run.commands import main
 
 main()
