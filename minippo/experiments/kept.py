@@ -2,13 +2,34 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from minippo.run import checkpoint
 from minippo.run.errors import UserError
 from minippo.run.files import read_regular, write_atomically
+from minippo.run.flags import numbers, option
 
 LARGEST = 2**26   # bytes of such a file; one has a hundred times fewer
+
+
+@dataclass
+class SeedsConfig:
+    """The flags of a measurement on the models of several seeds. The class that adds to them has `out`."""
+    CHOOSES = ()   # flags on which no part depends: they choose parts
+    model: str = option("runs/{seed}/pretrain", "folder of the pretrained model; {seed} stands for each seed")
+    reward: str = option("runs/{seed}/reward", "folder of the reward model")
+    data: str = option("movies", "the data of the three stages; it needs ratings")
+    seeds: str = option("0,1,2", "the seeds, with commas between them")
+    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
+    precision: str = option("auto", "precision of the matrix products", choices=("auto", "bf16", "fp32"))
+
+
+def seeds_of(config):
+    """The seeds, numbers; UserError if the models of one are missing: before an hour of work."""
+    seeds = numbers(config.seeds, int, 0)
+    for seed in seeds:
+        checkpoint.load_both(*folders(config, seed))
+    return seeds
 
 
 def folders(config, seed):

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 
@@ -10,8 +11,7 @@ import numpy as np
 from minippo import data
 from minippo.corpora.read import read
 from minippo.experiments import trials
-from minippo.experiments.kept import folders, kept, made
-from minippo.run import checkpoint
+from minippo.experiments.kept import SeedsConfig, folders, kept, made, seeds_of
 from minippo.run.errors import UserError
 from minippo.run.files import write_atomically
 from minippo.run.flags import numbers, option
@@ -43,28 +43,21 @@ GAINS = ("gold", "judged_positive")
 
 
 @dataclass
-class Config:
-    CHOOSES = ("levers",)   # flags on which the figures of one run do not depend
+class Config(SeedsConfig):
+    CHOOSES = ("levers",)
     out: str = option("runs/levers", "folder to write to; what is finished there is kept")
-    model: str = option("runs/{seed}/pretrain", "folder of the pretrained model; {seed} stands for each seed")
-    reward: str = option("runs/{seed}/reward", "folder of the reward model")
-    data: str = option("movies", "the data of the three stages; it needs ratings")
-    seeds: str = option("0,1,2", "the seeds, with commas between them")
     levers: str = option("", "only these levers, with semicolons between them, as the table names them")
     responses: int = option(2000, "responses of each policy that are judged", low=100)
     best_of: str = option("1,4,16,64,256", "values of n: the best of n responses of the reference")
     prompts: int = option(64, "held-out prompts of best of n", low=2)
     shorter: int = option(1, "divide the iterations by it, to try the command", low=1)
-    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
-    precision: str = option("auto", "precision of the matrix products", choices=("auto", "bf16", "fp32"))
 
 
 def main(config):
     """Every lever of every seed; then the frontier, and how far each lever is from it."""
-    seeds, config = numbers(config.seeds, int, 0), replace(config, best_of=numbers(config.best_of, int, 1))
+    config = replace(config, best_of=numbers(config.best_of, int, 1))
     names = list(PRICES) + chosen(config.levers)
-    for seed in seeds:   # what is missing is said before an hour of work
-        checkpoint.load_both(*folders(config, seed))
+    seeds = seeds_of(config)
     out = made(Path(config.out) / "parts").parent
     found = {seed: of_seed(config, seed, names, out / "parts") for seed in seeds}
     text = frontier(found) + "\n\n" + gains(found, names)
@@ -81,17 +74,13 @@ def chosen(given):
 
 def of_seed(config, seed, names, folder):
     """{lever: {variant: figures}} of a seed; "" is the policy itself; BEST has a variant for each n."""
-    bench = []   # made when the first part is missing
-
-    def at_work():
-        if not bench:
-            parts = data.split(read(config.data))
-            bench.append(trials.Bench(config, *folders(config, seed), seed, parts))
-        return bench[0]
+    @cache   # made when the first part is missing
+    def bench():
+        return trials.Bench(config, *folders(config, seed), seed, data.split(read(config.data)))
 
     def part(i, name, measure):
         return kept(folder / f"{seed}-{i}.json", config, seed, name, ["figures"],
-                    lambda: {"figures": measure(at_work())})["figures"]
+                    lambda: {"figures": measure(bench())})["figures"]
 
     found = {BEST: part(0, BEST, trials.references)}
     for i, name in enumerate(TRIALS, 1):

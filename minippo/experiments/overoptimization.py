@@ -2,14 +2,14 @@
 
 import sys
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from minippo import data
 from minippo.corpora.read import read
 from minippo.experiments import frontier_page
-from minippo.experiments.kept import folders, kept, made
+from minippo.experiments.kept import SeedsConfig, folders, kept, made, seeds_of
 from minippo.experiments.proxies import World, measured
-from minippo.run import checkpoint
 from minippo.run.errors import UserError
 from minippo.run.files import check_replaceable, write_atomically
 from minippo.run.flags import numbers, option
@@ -18,13 +18,10 @@ KEPT = ("seed", "comparisons", "accuracy", "judge_accuracy", "prompts", "points"
 
 
 @dataclass
-class Config:
-    CHOOSES = ("comparisons",)   # flags on which the points of one proxy do not depend
+class Config(SeedsConfig):
+    CHOOSES = ("comparisons",)
     out: str = option("runs/overoptimization", "folder to write to; what is finished there is kept")
-    model: str = option("runs/{seed}/pretrain", "folder of the pretrained model; {seed} stands for each seed")
     reward: str = option("runs/{seed}/reward", "folder of the gold model: a reward model of stage 2")
-    data: str = option("movies", "the data of the three stages; it needs ratings")
-    seeds: str = option("0,1,2", "the seeds, with commas between them")
     comparisons: str = option("64,256,1024,0", "how many comparisons a proxy learns from; 0 = all")
     best_of: str = option("1,4,16,64,256,1024", "values of n: the best of n responses of the reference")
     prompts: int = option(32, "held-out prompts of best of n", low=2)
@@ -32,8 +29,6 @@ class Config:
     rollout_size: int = option(128, "responses per iteration", low=2)
     lr: float = option(5e-4, "learning rate of PPO", low=0)
     kl_coef: float = option(0.2, "beta at the beginning; it falls to 0 in half of the run", low=0, high=1000)
-    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
-    precision: str = option("auto", "precision of the matrix products", choices=("auto", "bf16", "fp32"))
 
 
 def main(config):
@@ -63,26 +58,23 @@ def checked(config):
     """The config with best_of as a list, the seeds, the numbers of comparisons; 0, all of them, is the last.
 
     What is wrong is said here, before half an hour of work."""
-    seeds, counts = numbers(config.seeds, int, 0), numbers(config.comparisons, int, 0)
-    best_of = numbers(config.best_of, int, 1)
+    counts, best_of = numbers(config.comparisons, int, 0), numbers(config.best_of, int, 1)
     if sum(n > 1 for n in best_of) < 2:
         raise UserError(f"--best-of {config.best_of}: a curve takes two numbers above 1")
-    for seed in seeds:
-        checkpoint.load_both(*folders(config, seed))
-    return replace(config, best_of=best_of), seeds, sorted(counts, key=lambda n: n or sys.maxsize)
+    return replace(config, best_of=best_of), seeds_of(config), sorted(counts, key=lambda n: n or sys.maxsize)
 
 
 def of_seed(config, seed, counts, out):
     """What was measured of every proxy of a seed, a dict each; read from `out` if it is there."""
-    world = []   # made when the first part is missing
+    @cache   # made when the first part is missing
+    def world():
+        return World(config, *folders(config, seed), seed, data.split(read(config.data)))
 
     def measure(count):
-        if not world:
-            world.append(World(config, *folders(config, seed), seed, data.split(read(config.data))))
-        points, accuracy = measured(world[0], count, progress)
+        points, accuracy = measured(world(), count, progress)
         return {"seed": seed, "comparisons": count, "accuracy": accuracy, "points": points,
-                "judge_accuracy": world[0].judge.accuracy,
-                "prompts": [world[0].tokenizer.decode(row) for row in world[0].shown]}
+                "judge_accuracy": world().judge.accuracy,
+                "prompts": [world().tokenizer.decode(row) for row in world().shown]}
 
     for count in counts:
         yield kept(out / "proxies" / f"{seed}-{count}.json", config, seed,

@@ -1,6 +1,7 @@
 """Reward models that learned from few comparisons, and what others say of the texts that please them."""
 
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 
@@ -52,7 +53,11 @@ class World:
         self.shown = self.fresh.sample(SHOWN, generator, self.device)
         self.sample = self.responses(self.prompts, SAMPLE, 1, generator)
         self.draws = self.responses(self.fresh, config.prompts, max(config.best_of), generator)
-        self.judged = {PPO: self.judge_all(*self.sample), BEST: self.judge_all(*self.draws)}
+
+    @cached_property
+    def judged(self):
+        """What judge_all says of the reference's responses, {method: ...}; all proxies share it."""
+        return {PPO: self.judge_all(*self.sample), BEST: self.judge_all(*self.draws)}
 
     def placed(self, model):
         return place(model, self.device, self.config.precision)

@@ -37,27 +37,14 @@ from minippo.experiments.trials import (
 )
 from minippo.memory import PPOMemory
 from minippo.ppo import collect
-from minippo.reward import RewardModel
-from minippo.run import checkpoint
 from minippo.run.errors import UserError
-from minippo.run.flags import StageConfig
-from minippo.tokenizer import Tokenizer
-from minippo.transformer import TransformerConfig, build
+from tests.experiments.untrained import models_of_seed_5
 
 
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
     """Flags of a small run with untrained models of seed 5."""
-    folder = tmp_path_factory.mktemp("models")
-    tokenizer = Tokenizer.train([row.text for row in toy(400)], 300)
-    torch.manual_seed(0)
-    lm = build(TransformerConfig(tokenizer.vocab_size, tokenizer.end, width=16, heads=2, layers=1,
-                                 context=40)).eval()
-    for stage, model in (("pretrain", lm), ("reward", RewardModel(lm))):
-        checkpoint.save(folder / "5" / stage, stage, model, tokenizer, StageConfig(data="toy"))
-    return dict(out=str(folder / "out"), model=f"{folder}/{{seed}}/pretrain",
-                reward=f"{folder}/{{seed}}/reward", data="toy", seeds="5", best_of="1,4", prompts=8,
-                responses=100, device="cpu", precision="fp32")
+    return models_of_seed_5(tmp_path_factory.mktemp("models")) | dict(best_of="1,4", prompts=8, responses=100)
 
 
 @pytest.fixture(scope="module")

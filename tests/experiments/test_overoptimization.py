@@ -18,14 +18,11 @@ from minippo.experiments.frontier import BEST, PPO, best_of, curve, fit, peak, p
 from minippo.experiments.frontier_page import beside, canvas, draw, report, texts, worst
 from minippo.experiments.overoptimization import Config, main
 from minippo.experiments.proxies import World, accuracy, best_points, few, learn, measured, pursue
-from minippo.reward import RewardModel
-from minippo.run import checkpoint
 from minippo.run.errors import UserError
-from minippo.run.flags import StageConfig
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import pad_right
 from minippo.tools.shared.comparison import best_of_kl
-from minippo.transformer import TransformerConfig, build
+from tests.experiments.untrained import models_of_seed_5
 
 SCORE = torch.tensor([[0.3, -1.0, 2.0, 0.7, -0.2], [5.0, 4.0, 1.0, 2.0, 3.0]])
 VALUE = torch.tensor([[1.0, 2.0, 4.0, 8.0, 16.0], [-3.0, 0.5, 0.25, 7.0, 1.0]])
@@ -205,18 +202,8 @@ def test_a_star_stands_where_gold_turns_and_nowhere_else(tmp_path):
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
     """Flags of a small run with untrained models of seed 5."""
-    folder = tmp_path_factory.mktemp("models")
-    tokenizer = Tokenizer.train([row.text for row in toy(400)], 300)
-    torch.manual_seed(0)
-    lm = build(TransformerConfig(tokenizer.vocab_size, tokenizer.end, width=16, heads=2, layers=1,
-                                 context=40)).eval()
-    reward = RewardModel(lm)
-    reward.gain.fill_(100)
-    for stage, model in (("pretrain", lm), ("reward", reward)):
-        checkpoint.save(folder / "5" / stage, stage, model, tokenizer, StageConfig(data="toy"))
-    return dict(out=str(folder / "out"), model=f"{folder}/{{seed}}/pretrain",
-                reward=f"{folder}/{{seed}}/reward", data="toy", seeds="5", comparisons="0,64",
-                best_of="1,4,16", prompts=8, iterations=7, rollout_size=64, device="cpu", precision="fp32")
+    return models_of_seed_5(tmp_path_factory.mktemp("models"), gain=100) | dict(
+        comparisons="0,64", best_of="1,4,16", prompts=8, iterations=7, rollout_size=64)
 
 
 @pytest.fixture(scope="module")
