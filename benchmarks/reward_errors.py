@@ -19,7 +19,6 @@ import torch
 
 from minippo.corpora.read import read
 from minippo.data import Comparisons, encode, split
-from minippo.reward import preference_loss
 from minippo.run import checkpoint
 from minippo.run.devices import pick_device, place
 from minippo.run.errors import UserError
@@ -27,7 +26,6 @@ from minippo.run.exits import launch
 from minippo.run.flags import DeviceConfig, option, words
 from minippo.tools.shared import calibration
 from minippo.tools.shared.tables import flat, markdown, spread
-from minippo.tools.shared.words import BagOfWords
 from minippo.tools.shared.words import words as words_of
 
 NEGATIONS = {"no", "not", "never", "nothing", "nobody", "none", "neither", "nor", "without", "hardly",
@@ -90,8 +88,7 @@ def portions(training, tokenizer, room, generator):
 
 def fitted(training, generator):
     """A bag of words that learned from as many comparisons as train_reward.py makes by default."""
-    one, other = calibration.everyone_compared(training.groups(32, 3, generator))
-    return BagOfWords(training.texts).fit(lambda scores: preference_loss(scores[one], scores[other]))
+    return calibration.bag_of_words(training, training.groups(32, 3, generator))
 
 
 def standard(scores):

@@ -28,9 +28,7 @@ def measure(reward, training, groups, held_out, generator, count=20_000):
     chosen, rejected, votes = fresh_pairs(held_out, count, generator)
     margin = difference(score_all(reward, held_out.examples), chosen, rejected)
     bins = [(low, (low <= margin.abs()) & (margin.abs() < high)) for low, high in BINS]
-    bag = BagOfWords(training.texts)
-    one, other = everyone_compared(groups)
-    bag.fit(lambda scores: preference_loss(scores[one], scores[other]))
+    bag = bag_of_words(training, groups)
     figures = {
         "pairs": len(chosen),
         "texts": len(held_out.examples),
@@ -128,6 +126,12 @@ def rater_agreement(comparisons, count, generator):
     one, other = (votes[0] - votes[1]).reshape(-1, 2).unbind(1)
     both = (one != 0) & (other != 0)
     return (one.sign() == other.sign())[both].float().mean().item() if both.any() else None
+
+
+def bag_of_words(training, groups):
+    """The BagOfWords that learned from all comparisons of these groups of a Comparisons."""
+    one, other = everyone_compared(groups)
+    return BagOfWords(training.texts).fit(lambda scores: preference_loss(scores[one], scores[other]))
 
 
 def everyone_compared(groups):
