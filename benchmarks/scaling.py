@@ -93,8 +93,6 @@ def work(config):
                "mb": peak_memory(CPU) - before, "all_reduce": adding(weights)}
     if not parallel.rank():
         print(json.dumps(figures))
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def adding(weights):
@@ -108,10 +106,6 @@ def adding(weights):
     return time.perf_counter() - begin
 
 
-def spread(call, trained=None):
-    return parallel.Spread(call, trained) if parallel.count() > 1 else call
-
-
 def texts(lm, count):
     """Random queries (count, QUERY) and responses (count, RESPONSE) that end."""
     query, response = (torch.randint(1, lm.config.vocab_size, (count, n)) for n in (QUERY, RESPONSE))
@@ -123,7 +117,7 @@ def pretraining(lm):
     """A step of stage 1 to be called, and its tokens."""
     optimizer = torch.optim.AdamW(lm.parameters(), fused=True)
     schedule = linear_decay(optimizer, 1000)
-    nats = spread(lambda query, response: cross_entropy(lm, lm.states(query, response), response), lm)
+    nats = parallel.spread(lambda lm, *texts: cross_entropy(lm, lm.states(*texts), texts[1]), lm)
 
     def run():
         step(lm, optimizer, schedule, nats(*texts(lm, TEXTS)))
@@ -135,7 +129,7 @@ def preferences(lm):
     reward_model = RewardModel(lm)
     optimizer = torch.optim.AdamW(reward_model.parameters(), fused=True)
     schedule = linear_decay(optimizer, 1000)
-    judged = spread(lambda *given: judge(reward_model, *given), reward_model)
+    judged = parallel.spread(judge, reward_model)
 
     def run():
         opinions, nats = judged(*texts(lm, TEXTS), 0.5)
@@ -148,7 +142,7 @@ def ppo(lm):
     """An iteration of stage 3 to be called, and its sampled tokens."""
     policy = ActorCritic(lm).eval()
     optimizer = torch.optim.Adam(policy.parameters(), fused=True)
-    models = [spread(x) for x in (policy, policy.reference(), frozen(RewardModel(lm)))]
+    models = [parallel.spread(x) for x in (policy, policy.reference(), frozen(RewardModel(lm)))]
     config, memory = PPOConfig(missing_end_score=0.0), PPOMemory()
     generator = torch.Generator().manual_seed(0)
 

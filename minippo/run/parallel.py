@@ -10,6 +10,7 @@ import os
 import sys
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -72,8 +73,10 @@ def anywhere(*flags):
 
 def everywhere(x):
     """A tensor of each process, one below the other; all have the same shape."""
+    if count() == 1:
+        return x[None]
     found = [torch.empty_like(x) for _ in range(count())]
-    dist.all_gather(found, x) if count() > 1 else found[0].copy_(x)
+    dist.all_gather(found, x)
     return torch.stack(found)
 
 
@@ -153,6 +156,15 @@ class Spread:
         response = F.pad(response, (0, length - response.shape[1]), value=PAD)
         response = Whole.apply(response, rows, len(query))
         return response[:, :max(1, (response != PAD).sum(1).max())]
+
+
+def spread(call, trained=None):
+    """What is called in the place of `call`: the rows dealt out if torchrun began several processes.
+
+    trained   a module, given to `call` before all else; None: call may be one itself
+    """
+    call = partial(call, trained) if trained else call
+    return Spread(call, trained) if count() > 1 else call
 
 
 def unwrapped(x):

@@ -16,10 +16,11 @@ def save(path, about, done, generator, training):
     about      what the run is, a dict: settings and origin
     training   what changes while training: with state_dict() and load_state_dict(), or plain attributes
     """
+    drawn = random_states(generator)   # of all processes; the first writes
+    if parallel.rank():
+        return
     states = {name: x.state_dict() if hasattr(x, "state_dict") else vars(x) for name, x in training.items()}
-    drawn = random_states(generator)
-    if not parallel.rank():
-        checkpoint.save_tensors(path, about | drawn | {"iteration": done, "training": states})
+    checkpoint.save_tensors(path, about | drawn | {"iteration": done, "training": states})
 
 
 def restore(path, about, total, generator, training):

@@ -4,7 +4,6 @@ import math
 import sys
 import time
 from contextlib import ExitStack, closing
-from functools import partial
 from pathlib import Path
 
 import tokenizers
@@ -150,13 +149,7 @@ class Run:
             compile_blocks(lm)
         return place(model, self.device, self.config.precision)
 
-    def spread(self, call, trained=None):
-        """What is called in the place of `call`: the rows dealt out if torchrun began several processes.
-
-        trained   a module, given to `call` before all else; None: call may be one itself
-        """
-        call = partial(call, trained) if trained else call
-        return parallel.Spread(call, trained) if parallel.count() > 1 else call
+    spread = staticmethod(parallel.spread)
 
     def log(self, stats, tokens):
         """Record the statistics of this iteration, a dict of numbers; it worked through so many tokens."""
