@@ -166,12 +166,12 @@ def test_a_mistake_is_told_once(tmp_path, corpus):
 
 
 def test_what_goes_wrong_in_one_process_alone_is_told_by_it(tmp_path, corpus, begun, monkeypatch):
-    (tmp_path / "rules.py").write_text(
+    (tmp_path / "one_fails.py").write_text(
         "import os\n"
         "def rule(texts):\n"
         "    return [float('nan') if os.environ.get('RANK') == '1' else 0.5] * len(texts)\n")
     monkeypatch.chdir(tmp_path)
-    run = start("ppo", 2, tmp_path, corpus, begun, "--score rules:rule")
+    run = start("ppo", 2, tmp_path, corpus, begun, "--score one_fails:rule")
     assert run.wait() == [1, 2]
     assert "another process is gone" in run.said()[0] and "gave NaN" in run.said()[1]
 
