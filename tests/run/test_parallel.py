@@ -152,6 +152,16 @@ def test_a_run_goes_on_with_as_many_processes_as_it_began_with(tmp_path, corpus,
     assert "of a run of 2 processes; go on with torchrun --nproc-per-node 2, or" in again.said()[0]
 
 
+def test_each_process_has_dropout_of_its_own(tmp_path, corpus, begun):
+    run = start("reward", 3, tmp_path, corpus, begun, "--save-every 0")   # 11 of 33 rows for each
+    run.after(2, tmp_path / "reward")
+    for pid in run.pids:
+        os.kill(pid, signal.SIGKILL)
+    run.wait()
+    states = load_tensors(tmp_path / "reward/state.pt")["torch"]
+    assert len({bytes(state.tolist()) for state in states}) == 3
+
+
 def test_a_finished_run_is_left_by_all(whole, corpus, begun):
     run = start("reward", 2, whole, corpus, begun, "--resume")
     assert run.wait(20) == [0, 0]
