@@ -18,7 +18,8 @@ from minippo.run.flags import numbers, option
 from minippo.tools.shared.tables import markdown, spread
 
 BASE, BEST = "as it is", "best of n"
-PRICES = {"KL at 0.05": {"kl_coef": 0.05}, BASE: {}, "KL at 0.3": {"kl_coef": 0.3}}   # the frontier
+PRICES = {"KL at 0.05": {"kl_coef": 0.05}, "KL at 0.1": {"kl_coef": 0.1}, BASE: {},
+          "KL at 0.3": {"kl_coef": 0.3}}   # the frontier
 LEVERS = {
     "rollouts of 128, twice as many": {"rollout_size": 128, "iterations": 120},
     "rollouts of 512, half as many": {"rollout_size": 512, "iterations": 30},

@@ -191,11 +191,11 @@ def figures(kl, gold, positive=0.5, **others):
 
 
 def seed_of(rise):
-    """PPO's gold is `rise` * sqrt(KL), at KL 1, 4 and 9; best of n's twice that."""
+    """PPO's gold is `rise` * sqrt(KL), at KL 1, 4, 6.25 and 9; best of n's twice that."""
     variants = [f"average {x:g}" for x in trials.AVERAGES] + [f"weights {x:g}" for x in trials.WEIGHTS]
     start = figures(0, 0, distinct_2=0.8)
     found = {name: {kind: figures(kl, rise * kl ** 0.5) for kind in ["", *variants]}
-             for name, kl in zip(PRICES, (9, 4, 1))}
+             for name, kl in zip(PRICES, (9, 6.25, 4, 1))}
     return found | {BEST: {"1": start, "4": figures(1, 2 * rise), "16": figures(4, 4 * rise)},
                     "one epoch": {"": figures(2.25, rise * 1.5 + 0.25, 0.75)}}
 
