@@ -34,6 +34,7 @@ LEVERS = {
     "lambda 1": {"lam": 1.0},
     "lambda 0.8": {"lam": 0.8},
     "a critic apart, begun as the reward model": {"separate_critic": True},
+    "a critic apart, KL at 0.25": {"separate_critic": True, "kl_coef": 0.25},
     "values alone in the first 4 of 60 iterations": {"values_first": 4, "iterations": 56},
     "KL at 0.3, falling to 0.05": {"kl_coef": 0.3, "last_kl_coef": 0.05},
     "a reference that follows the policy": {"follow": 0.05},
