@@ -73,6 +73,12 @@ class Processes:
             time.sleep(0.02)
         return [self.left[rank] for rank in range(len(self.pids))]
 
+    def kill(self):
+        """Kill every process, and wait for them."""
+        for pid in self.pids:
+            os.kill(pid, signal.SIGKILL)
+        self.wait()
+
     def said(self):
         """What each process said, a text each."""
         return [file.read_text(encoding="utf-8") for file in self.files]

@@ -144,9 +144,7 @@ def test_one_that_is_asked_to_stop_stops_all_after_the_same_iteration(tmp_path, 
 def test_a_run_goes_on_with_as_many_processes_as_it_began_with(tmp_path, corpus, begun):
     run = start("reward", 2, tmp_path, corpus, begun, "--save-every 0")
     run.after(2, tmp_path / "reward")
-    for pid in run.pids:
-        os.kill(pid, signal.SIGKILL)
-    run.wait()
+    run.kill()
     again = start("reward", 1, tmp_path, corpus, begun, "--resume")
     assert again.wait() == [2]
     assert "of a run of 2 processes; go on with torchrun --nproc-per-node 2, or" in again.said()[0]
@@ -155,9 +153,7 @@ def test_a_run_goes_on_with_as_many_processes_as_it_began_with(tmp_path, corpus,
 def test_each_process_has_dropout_of_its_own(tmp_path, corpus, begun):
     run = start("reward", 3, tmp_path, corpus, begun, "--save-every 0")   # 11 of 33 rows for each
     run.after(2, tmp_path / "reward")
-    for pid in run.pids:
-        os.kill(pid, signal.SIGKILL)
-    run.wait()
+    run.kill()
     states = load_tensors(tmp_path / "reward/state.pt")["torch"]
     assert len({bytes(state.tolist()) for state in states}) == 3
 
