@@ -88,9 +88,9 @@ def offline(monkeypatch):
     monkeypatch.setattr(fetch, "_download", download)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def made(tmp_path_factory):
-    """The small world of finished stages, made once a module; not to be changed."""
+    """The small world of finished stages, made once; not to be changed."""
     # its three scripts are for the tests that damage it
     from tests.robustness.world import world
     return world(tmp_path_factory.mktemp("world"))

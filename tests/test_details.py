@@ -7,7 +7,6 @@ import math
 import re
 from collections import Counter
 from dataclasses import fields, replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,8 +21,8 @@ from minippo.reward import RewardModel
 from minippo.tokenizer import Tokenizer
 from minippo.tools.shared.calibration import accuracy, expected_calibration_error
 from minippo.transformer import TransformerConfig, build
+from tests.outside import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 LEDGER, COMING = ((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
                   for name in ("details", "coming-from"))
 

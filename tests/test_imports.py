@@ -4,14 +4,12 @@ import ast
 import re
 import subprocess
 import sys
-from pathlib import Path
 from statistics import median
 
 import pytest
 
 from minippo.run.commands import COMMANDS
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.outside import ROOT
 
 BLOCKED_STEP = """
 import sys

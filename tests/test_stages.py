@@ -1,19 +1,21 @@
 """The three scripts in order, as a person runs them, on a tiny model and the toy corpus."""
 
 import json
-import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+import finetune_ppo
+from minippo.run.exits import launch
 from minippo.tools.shared.page import escaped
+from tests.outside import ROOT, environment
 from tests.robustness.world import without_times
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[1]
 SMALL = "--seed 3 --data toy --device cpu --precision fp32"
 STAGES = [
     ("pretrain.py", "--passes 1 --width 32 --heads 2 --layers 1 "
@@ -30,16 +32,21 @@ OBJECTIVE = {"objective/kl", "objective/scores", "objective/paid", "ppo/loss/pol
 
 def command(folder, *words):
     """Run a script or module of the project in a folder; returns the finished process."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, *words], cwd=folder, env=environment,
+    return subprocess.run([sys.executable, *words], cwd=folder, env=environment(),
                           capture_output=True, text=True)
+
+
+def commands(architecture):
+    """The names of the three scripts, each with its flags."""
+    for name, flags in STAGES:
+        extra = f" --architecture {architecture}" if name == "pretrain.py" else ""
+        yield name, f"{SMALL} {flags}{extra}".split()
 
 
 def run_stages(folder, architecture):
     outputs = []
-    for script, flags in STAGES:
-        extra = f" --architecture {architecture}" if script == "pretrain.py" else ""
-        done = command(folder, str(ROOT / script), *f"{SMALL} {flags}{extra}".split())
+    for name, flags in commands(architecture):
+        done = command(folder, str(ROOT / name), *flags)
         assert done.returncode == 0, done.stderr
         outputs.append(done)
     return outputs
@@ -116,14 +123,14 @@ def test_each_stage_says_what_a_person_wants_to_know(finished):
     assert "judged positive" in ppo and "distinct-2" in ppo
 
 
-def test_d40_the_pretrained_and_the_reward_model_are_not_touched_by_ppo(finished, tmp_path):
+def test_d40_the_pretrained_and_the_reward_model_are_not_touched_by_ppo(finished, tmp_path, monkeypatch):
     folder = finished[0]
+    monkeypatch.chdir(folder)
     models = [folder / "runs" / stage / "model.pt" for stage in ("pretrain", "reward")]
     before = [model.read_bytes() for model in models]
-    done = command(folder, str(ROOT / "finetune_ppo.py"), *SMALL.split(), "--iterations", "1",
-                   "--rollout-size", "8", "--minibatch-size", "8", "--target", "negative",
-                   "--separate-critic", "--kl-target", "4", "--out", str(tmp_path / "again"))
-    assert done.returncode == 0, done.stderr
+    flags = (f"{SMALL} --iterations 1 --rollout-size 8 --minibatch-size 8 --target negative "
+             f"--separate-critic --kl-target 4 --out {tmp_path / 'again'}")
+    launch(finetune_ppo.main, finetune_ppo.Config, "", flags.split())
     assert before == [model.read_bytes() for model in models]
 
 
@@ -135,10 +142,13 @@ def test_generate_writes_n_texts_that_begin_with_the_prompt(finished):
     assert len(texts) == 3 and all(text.startswith("the soup") for text in texts)
 
 
-def test_d42_the_same_seed_gives_the_same_bytes(finished, tmp_path):
+def test_d42_the_same_seed_gives_the_same_bytes(finished, tmp_path, monkeypatch, capsys):
     folder, outputs, architecture = finished
-    again = run_stages(tmp_path, architecture)
-    assert [done.stdout for done in again] == [done.stdout for done in outputs]
+    monkeypatch.chdir(tmp_path)
+    for (name, flags), done in zip(commands(architecture), outputs):
+        script = import_module(name.removesuffix(".py"))   # in this process, which sorts sets otherwise
+        launch(script.main, script.Config, "", flags)
+        assert capsys.readouterr().out == done.stdout
     for stage in ("pretrain", "reward", "ppo"):
         one, other = folder / "runs" / stage, tmp_path / "runs" / stage
         assert (one / "model.pt").read_bytes() == (other / "model.pt").read_bytes()

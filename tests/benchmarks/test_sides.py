@@ -1,9 +1,8 @@
 """What both sides of the benchmarks share, and what is computed of their times. No peer is needed."""
 
-import subprocess
+import runpy
 import sys
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +15,7 @@ from minippo.reward import RewardModel
 from minippo.run.errors import UserError
 from minippo.tokens import PAD
 from minippo.transformer import TransformerConfig, build
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.outside import ROOT
 
 
 def test_responses_have_the_lengths_that_were_asked_for():
@@ -131,7 +129,9 @@ def test_a_score_is_reached_when_the_mean_of_five_iterations_is():
 
 
 @pytest.mark.parametrize("name", ["iteration", "generation", "memory", "stage3", "peak", "growth"])
-def test_a_wrong_setting_is_one_line(name):
-    done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", "--seed", "x"], cwd=ROOT,
-                          capture_output=True, text=True)
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and done.stdout == ""
+def test_a_wrong_setting_is_one_line(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--seed", "x"])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(ROOT / f"benchmarks/{name}.py", run_name="__main__")
+    out, err = capsys.readouterr()
+    assert left.value.code == 2 and len(err.splitlines()) == 1 and out == ""

@@ -2,7 +2,6 @@
 
 import re
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +10,8 @@ from minippo.experiments import example, walkthrough
 from minippo.experiments.walkthrough import Config, Number, facts, main
 from minippo.policy import log_softmax
 from minippo.run.errors import UserError
+from tests.outside import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/walkthrough.md").read_text(encoding="utf-8")
 
 

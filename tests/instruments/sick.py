@@ -24,8 +24,8 @@ from pathlib import Path
 
 from minippo.tools import doctor
 from minippo.tools.shared.tables import markdown, table
+from tests.outside import ROOT, environment
 
-ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURES = "decoder", "seq2seq"
 COMMON = "--data toy --device cpu --precision fp32"
 STAGES = {
@@ -156,10 +156,9 @@ class Bench:
         words += {"pretrain": f"--architecture {architecture}", "reward": f"--model {there}/pretrain",
                   "ppo": f"--model {there}/pretrain --reward {there}/reward"}[stage]
         words += " " + flags.format(random=there / "random_votes")
-        environment = os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
         with self.turn():
             done = subprocess.run([sys.executable, STAGES[stage][0], *words.split()], cwd=code,
-                                  env=environment, capture_output=True, text=True)
+                                  env=environment(PYTHONPATH=str(code)), capture_output=True, text=True)
         if done.returncode not in (0, 3):   # 3: NaN or infinity, which doctor has to see
             raise RuntimeError(f"{out}: status {done.returncode}\n{done.stderr}")
         return part.rename(out)

@@ -4,12 +4,12 @@ import importlib.util
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.outside import ROOT, environment
+
 SCRIPT = ROOT / "benchmarks/trl_agreement.py"
 PAGE = (ROOT / "docs/agreement.md").read_text(encoding="utf-8")
 
@@ -23,7 +23,7 @@ def rows(text):
 
 def run(*words):
     return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True,
-                          env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+                          env=environment())
 
 
 @pytest.fixture(scope="module")

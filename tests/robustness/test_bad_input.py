@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from pathlib import Path
 
 import pytest
 import torch
@@ -34,10 +33,10 @@ from minippo.score import NegativePerplexity, TextScore
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import PAD
 from minippo.tools import generate
+from tests.outside import environment
 from tests.robustness.posix import posix
 from tests.robustness.world import STAGES, arguments_of
 
-ROOT = Path(__file__).resolve().parents[2]
 MODULES = {"pretrain": pretrain, "reward": train_reward, "ppo": finetune_ppo, "generate": generate}
 NEW = {stage: arguments_of(stage, "new") for stage in STAGES}   # what would go well
 NEW["generate"] = "--model ppo --device cpu --precision fp32".split()
@@ -663,9 +662,8 @@ def test_a_full_disk_leaves_what_was_saved_whole_and_the_run_goes_on(place, capf
 
 
 def generated(place, *words, output=subprocess.PIPE, **variables):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | variables
     return subprocess.run([sys.executable, "-m", "minippo", "generate", *NEW["generate"], *words],
-                          cwd=place, stdout=output, stderr=subprocess.PIPE, env=environment)
+                          cwd=place, stdout=output, stderr=subprocess.PIPE, env=environment(**variables))
 
 
 @posix

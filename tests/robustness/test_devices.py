@@ -3,11 +3,10 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.outside import ROOT
 
 
 def test_no_stage_mixes_devices_and_all_end_with_the_cpu_s_numbers():

@@ -26,10 +26,10 @@ from minippo.run.errors import UserError
 from minippo.run.exits import launch
 from minippo.tools import generate
 from tests.corpora.packages import like
+from tests.outside import ROOT
 from tests.robustness.posix import posix
 from tests.robustness.world import arguments_of
 
-ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [*ROOT.glob("*.py"), *ROOT.glob("minippo/**/*.py")]
 
 

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -16,12 +15,12 @@ import train_reward
 from minippo.run.exits import launch
 from minippo.run.flags import StageConfig
 from minippo.tools import generate
+from tests.outside import ROOT, environment
 from tests.robustness.world import STAGES, arguments_of
 
 # Windows has none
 fcntl, pty = pytest.importorskip("fcntl"), pytest.importorskip("pty")
 
-ROOT = Path(__file__).resolve().parents[2]
 needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 FILES = {"config.json", "metrics.jsonl", "model.pt", "tokenizer.json"}
 
@@ -99,9 +98,8 @@ def test_a_file_of_a_run_never_gets_the_number_of_a_closed_stream(tmp_path):
     ("2>&1 >&-", 4), (">&- 2>&-", 4), pytest.param("> /dev/full 2> /dev/full", 4, marks=needs_full)])
 def test_the_interpreter_s_own_end_adds_no_traceback_and_no_other_status(place, redirections, status):
     command = [sys.executable, str(ROOT / "pretrain.py"), *arguments_of("pretrain", "new")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}   # as the world was made
     done = subprocess.run(["sh", "-c", f'"$@" {redirections}', "sh", *command], cwd=place, text=True,
-                          capture_output=True, env=environment)
+                          capture_output=True, env=environment())
     assert done.returncode == status and "Traceback" not in done.stdout + done.stderr
     assert "Exception ignored" not in done.stdout + done.stderr
     assert (place / "new/model.pt").read_bytes() == (place / "pretrain/model.pt").read_bytes()

@@ -12,6 +12,7 @@ import train_reward
 from minippo.corpora.toy import toy
 from minippo.run import checkpoint
 from minippo.run.flags import parse
+from minippo.tools.shared import comparison
 
 COMMON = "--data data.csv --device cpu --precision fp32 --out "
 STAGES = {
@@ -40,6 +41,8 @@ def world(folder):
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(silent), \
             contextlib.redirect_stdout(silent):
         patch.chdir(folder)
+        patch.setattr(comparison, "SAMPLES", 32)
+        patch.setattr(comparison, "DRAWS", 128)
         for stage, (script, _) in STAGES.items():
             script.main(parse(script.Config, "", arguments_of(stage, stage)))
         patch.setattr(checkpoint, "save", stop)

@@ -12,6 +12,7 @@ import finetune_ppo
 import pretrain
 import train_reward
 from minippo.run.exits import launch
+from minippo.tools.shared import comparison
 
 SCRIPTS = {"pretrain": pretrain, "reward": train_reward, "ppo": finetune_ppo}
 
@@ -38,6 +39,7 @@ class Processes:
         status = 1
         try:
             torch.set_num_threads(1)
+            comparison.SAMPLES, comparison.DRAWS = 32, 128
             output = os.open(self.files[rank], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             sys.stdout, sys.stderr = (os.fdopen(os.dup(output), "w", buffering=1) for _ in range(2))
             os.dup2(output, 1)

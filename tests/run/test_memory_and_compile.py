@@ -60,10 +60,9 @@ def test_without_a_compiler_a_line_says_what_to_do(monkeypatch, before):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
-@pytest.mark.parametrize("architecture", ["decoder", "seq2seq"])
-def test_compiled_blocks_compute_the_same_for_any_number_of_tokens(architecture):
-    torch.manual_seed(0)
-    lm = build(TransformerConfig(11, 0, architecture, width=16, heads=2, layers=2, context=32))
+def test_compiled_blocks_compute_the_same_for_any_number_of_tokens():
+    torch.manual_seed(0)   # in its encoder a Seq2Seq has blocks like a decoder's too
+    lm = build(TransformerConfig(11, 0, "seq2seq", width=16, heads=2, layers=2, context=32))
     query, response = pad_left([[0, 3, 4], [0]]), pad_right([[1, 2, 0], [9, 8, 7]])
     inputs = [(query, response), (query[:1], response[:1]), (query[1:, 1:], response[1:, :2])]
     expected = [lm(*x) for x in inputs]

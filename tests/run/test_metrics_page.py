@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.outside import ROOT
+
 PAGE = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
 SECTIONS = {title.split(":")[0]: text for title, text in
             re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", PAGE, re.MULTILINE)}

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,11 +17,10 @@ from minippo.run.errors import UserError
 from minippo.run.resume import digest
 from minippo.run.signals import deferred_signals
 from minippo.training import NonFiniteError
+from tests.outside import ROOT, environment
 from tests.robustness.kills import trial
 from tests.robustness.posix import posix
 from tests.run.walk import corpus, interrupt_at, values, walk
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -282,9 +280,8 @@ def test_d42_killed_runs_of_all_stages_end_with_the_bytes_of_clean_ones(tmp_path
 
 
 def script(folder, *words, **options):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, str(ROOT / "pretrain.py"), *words], cwd=folder,
-                            env=environment, stderr=subprocess.PIPE, text=True, **options)
+                            env=environment(), stderr=subprocess.PIPE, text=True, **options)
 
 
 TINY = "--data toy --passes 1000 --width 16 --heads 2 --layers 1 --vocab-size 300 --device cpu"

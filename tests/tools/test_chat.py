@@ -1,12 +1,10 @@
 """Lines in, answers out: from a pipe, on a terminal, and how it ends."""
 
 import io
-import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -16,10 +14,10 @@ from minippo.tokenizer import Tokenizer
 from minippo.tools import chat
 from minippo.tools.chat import Config, main
 from minippo.tools.shared.writing import Writer, writers
+from tests.outside import environment
 from tests.robustness.posix import posix
 from tests.tools.folders import put
 
-ROOT = Path(__file__).resolve().parents[2]
 BYTES = Tokenizer.train([], 257)   # each byte is a token
 
 
@@ -164,9 +162,8 @@ def test_ctrl_c_ends_it_without_a_word(here, monkeypatch, capsys):
 @posix
 @pytest.mark.slow
 def test_an_answer_comes_before_the_next_line_is_there_and_a_signal_ends_the_waiting(folders):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "minippo", "chat", "--model", "one", "--length", "4", "--device", "cpu"]
-    with subprocess.Popen(command, cwd=folders, env=environment, stdin=subprocess.PIPE,
+    with subprocess.Popen(command, cwd=folders, env=environment(), stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         child.stdin.write(b"a\n")
         child.stdin.flush()
