@@ -7,5 +7,5 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def environment(**variables):
-    """The present one; the project is found from any folder, and one thread makes what another one made."""
+    """That of this process, with the project to import, and one thread: as in these tests, so bytes agree."""
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | variables

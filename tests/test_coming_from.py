@@ -18,9 +18,10 @@ from minippo.run.commands import COMMANDS, tool
 from minippo.run.exits import launch
 from minippo.tools.shared import runs
 from tests.bridges.gpt2_by_hand import folder_of
+from tests.outside import ROOT
 from tests.robustness.world import STAGES
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs/coming-from.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/coming-from.md").read_text(encoding="utf-8")
 SECTIONS = {part.partition("\n")[0]: part for part in PAGE.split("\n## ")[1:]}
 GPT2, REVIEWS, TRAINER, SEQ2SEQ, DIALOG = list(SECTIONS)[:5]
 SCRIPTS = {f"{script.__name__}.py": (script, flags) for script, flags in STAGES.values()}

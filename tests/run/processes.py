@@ -13,6 +13,7 @@ import pretrain
 import train_reward
 from minippo.run.exits import launch
 from minippo.tools.shared import comparison
+from tests.robustness.world import FEW
 
 SCRIPTS = {"pretrain": pretrain, "reward": train_reward, "ppo": finetune_ppo}
 
@@ -39,7 +40,7 @@ class Processes:
         status = 1
         try:
             torch.set_num_threads(1)
-            comparison.SAMPLES, comparison.DRAWS = 32, 128
+            vars(comparison).update(FEW)
             output = os.open(self.files[rank], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             sys.stdout, sys.stderr = (os.fdopen(os.dup(output), "w", buffering=1) for _ in range(2))
             os.dup2(output, 1)

@@ -373,10 +373,9 @@ def test_a_save_that_breaks_off_leaves_the_old_folder_whole(tmp_path, monkeypatc
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
-def test_a_reward_model_that_was_trained_from_another_model_is_noted(made, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(made)   # its settings say: --model pretrain
+def test_a_reward_model_that_was_trained_from_another_model_is_noted(place, tmp_path, capsys):
     load_both("pretrain", "reward")
-    load_both(made / "pretrain", "reward")   # another name of the same folder
+    load_both(place / "pretrain", "reward")   # another name of what its settings say
     assert capsys.readouterr().err == ""
     shutil.copytree("reward", tmp_path / "odd")
     about = json.loads((tmp_path / "odd/config.json").read_text())

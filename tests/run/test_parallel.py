@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from minippo.corpora.toy import toy
 from minippo.run import parallel
 from minippo.run.checkpoint import load_tensors
 from minippo.run.errors import UserError
+from tests.outside import ROOT
 from tests.robustness.world import without_times
 from tests.run.processes import Processes
 
@@ -222,10 +222,9 @@ def test_rows_are_dealt_out_one_by_one_and_nobody_gets_none(monkeypatch, total, 
 
 
 def test_torchrun_begins_a_stage(tmp_path, corpus):
-    root = Path(__file__).parents[2]
     flags = f"--device cpu --data {corpus} --out {tmp_path / 'pretrain'} {FLAGS['pretrain']}"
     torchrun = [sys.executable, *"-m torch.distributed.run --standalone --nproc-per-node 2".split()]
-    done = subprocess.run([*torchrun, str(root / "pretrain.py"), *flags.split()], capture_output=True,
+    done = subprocess.run([*torchrun, str(ROOT / "pretrain.py"), *flags.split()], capture_output=True,
                           text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("written:") == 1 and (tmp_path / "pretrain/model.pt").exists()
