@@ -23,7 +23,7 @@ class PPOConfig:
     response_length: int = option(24, "tokens a response may have, the end token included", low=1)
     kl_coef: float = option(0.2, "beta: the score that a nat of KL costs; 0.02 to 0.5", low=0, high=1000)
     gamma: float = option(1.0, "discount per token; 1 for texts", low=0, high=1)
-    lam: float = option(0.95, "lambda of GAE: 0 trusts the critic, 1 noisy returns; 0.9 to 1", low=0, high=1)
+    lam: float = option(0.95, "lambda of GAE: 0 trusts the critic, 1 noisy returns; 0.6 to 1", low=0, high=1)
     clip: float = option(0.2, "epsilon: how far new / old may usefully move from 1; 0.1 to 0.3", low=0.001)
     value_clip: float = option(0.2, "how far a value may usefully move in an update; 0.1 to 0.5", low=0.001)
     value_coef: float = option(0.1, "c1: weight of the value loss; 0.5 in games", low=0)
