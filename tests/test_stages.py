@@ -36,7 +36,7 @@ def command(folder, *words):
                           capture_output=True, text=True)
 
 
-def commands(architecture):
+def stages_of(architecture):
     """The names of the three scripts, each with its flags."""
     for name, flags in STAGES:
         extra = f" --architecture {architecture}" if name == "pretrain.py" else ""
@@ -45,7 +45,7 @@ def commands(architecture):
 
 def run_stages(folder, architecture):
     outputs = []
-    for name, flags in commands(architecture):
+    for name, flags in stages_of(architecture):
         done = command(folder, str(ROOT / name), *flags)
         assert done.returncode == 0, done.stderr
         outputs.append(done)
@@ -144,7 +144,7 @@ def test_generate_writes_n_texts_that_begin_with_the_prompt(finished):
 def test_d42_the_same_seed_gives_the_same_bytes(finished, tmp_path, monkeypatch, capsys):
     folder, outputs, architecture = finished
     monkeypatch.chdir(tmp_path)
-    for (name, flags), done in zip(commands(architecture), outputs):
+    for (name, flags), done in zip(stages_of(architecture), outputs):
         script = import_module(name.removesuffix(".py"))   # in this process: sets have another order
         launch(script.main, script.Config, "", flags)
         assert capsys.readouterr().out == done.stdout

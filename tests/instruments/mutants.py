@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.instruments.faults import FAULTS
+from tests.outside import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]   # not of tests.outside: a trial would have this one for its own
 COPIED = ("minippo", "tests", "benchmarks", "docs", "README.md", "pyproject.toml", "*.py")
 LIMIT = 100   # seconds for a fault's own tests; ten times as many for the whole suite
 LATE = "time limit"
@@ -125,6 +125,8 @@ def run_pytest(folder, tests):
     sys.path.insert(0, str(folder))
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"   # half of the start
     os.environ.pop("PYTEST_ADDOPTS", None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+        del sys.modules[name]   # of the project that hunts; meant are those of the folder
     import pytest
     sys.exit(pytest.main(["-x", "-q", "-m", "not slow", "--tb=no", "-rfE", "--color=no",
                           "-p", "no:cacheprovider", *tests]))

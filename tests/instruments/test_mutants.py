@@ -85,6 +85,13 @@ def test_a_test_that_fails_without_any_fault_kills_nothing(project):
         trial(project, None, ["tests/test_nothing.py"], 20)
 
 
+def test_a_trial_has_the_copy_s_modules_and_not_those_of_the_project_that_hunts(project):
+    (project / "tests/outside.py").write_text("ROOT = 'of the copy'\n")
+    (project / "tests/test_place.py").write_text(
+        "from tests.outside import ROOT\ndef test_place():\n    assert ROOT == 'of the copy'\n")
+    assert trial(project, None, ["tests/test_place.py"], 20) is None
+
+
 @pytest.mark.parametrize("old, times", [("return x / 3", 0), ("x", 2)])
 def test_a_fault_whose_place_is_not_there_exactly_once_is_refused(project, old, times):
     with pytest.raises(ValueError, match=f"occurs {times} times in minippo/half.py"):
