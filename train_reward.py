@@ -22,7 +22,8 @@ class Config(StageConfig):
     out: str = option("runs/reward", "folder to write the run to", group=RUN)
     model: str = option("runs/pretrain", "folder of the pretrained model to start from", group=MODEL)
     loss: str = option("pairwise", "learn preferences, or ratings", choices=("pairwise", "regression"))
-    passes: int = option(3, "passes over the texts; each draws one vote per text", low=1)
+    passes: int = option(3, "passes over the texts", low=1)
+    votes: int = option(5, "how often a text's vote is drawn in each pass, and all are compared", low=1)
     group_size: int = option(32, "texts per step; all of them are compared with each other", low=2)
     lr: float = option(3e-4, "learning rate, falling to 0; 1e-4 to 1e-3", low=0)
     word_lr: float = option(3e-2, "that of the tokens' own weights; 0: the head alone gives the score", low=0)
@@ -42,7 +43,7 @@ def main(config):
         parts = rows.fitting(run.rows, tokenizer, reward=context, prompts=room, test=context)
         comparisons = Comparisons(parts["reward"], tokenizer, context)
         fresh = Comparisons(parts["prompts"] + parts["test"], tokenizer, context)
-        groups = comparisons.groups(config.group_size, config.passes, run.generator)
+        groups = comparisons.groups(config.group_size, config.passes, run.generator, config.votes)
         prompts = Prompts(parts["prompts"], tokenizer, 1, config.longest_prompt, room)
         rows.note_unused(parts, tokenizer.end, context, comparisons, fresh)
         targets = comparisons.targets().to(run.device) if config.loss == "regression" else None

@@ -117,7 +117,7 @@ class Comparisons:
     """Who was preferred to whom: pairs made from ratings, or pairs that people compared.
 
     Rated rows: every text of a group gets ONE vote drawn from its raters, and of every two texts the higher
-    vote is preferred (the group as one batch: Ouyang et al. 2022, section 3.5); ties do not count.
+    vote is preferred (the group as one batch: Ouyang et al. 2022, section 3.5); ties do not count; and again.
     Rows with `rejected`: the pairs as given, if what fits into the room differs. DataError for both kinds.
     """
 
@@ -138,8 +138,8 @@ class Comparisons:
         if self.rated and len({vote for row in self.rated for vote in row.votes}) == 1:
             raise DataError(ALL_EQUAL)
 
-    def groups(self, size, passes, generator):
-        """`passes` times over all texts in groups of about `size`.
+    def groups(self, size, passes, generator, votes=1):
+        """`passes` times over all texts in groups of about `size`, compared by so many votes on each text.
 
         Returns  a list of (examples' indices, chosen, rejected): (P,) places within the group
         """
@@ -151,8 +151,8 @@ class Comparisons:
                     first = torch.arange(len(part))
                     found.append((torch.cat([part, part + len(self.given)]), first, first + len(part)))
                     continue
-                votes = self.one_vote(part, generator)
-                chosen, rejected = (votes[:, None] > votes).nonzero().unbind(1)
+                drawn = (self.one_vote(part, generator) for _ in range(votes))
+                chosen, rejected = torch.cat([(one[:, None] > one).nonzero() for one in drawn]).unbind(1)
                 if len(chosen):
                     found.append((part, chosen, rejected))
         if not found:

@@ -165,6 +165,14 @@ def test_one_rater_at_a_time_votes_so_that_pairs_disagree_as_people_do():
     assert [row.rating for row in comparisons.rated] == pytest.approx([8 / 3, 3])
 
 
+def test_with_more_votes_the_same_texts_are_compared_again_by_other_raters():
+    comparisons = Comparisons(rated([0, 4, 4], [3]), TOKENIZER, 32)
+    (texts, chosen, rejected), = comparisons.groups(2, 1, seeded(), votes=3000)
+    assert sorted(texts.tolist()) == [0, 1] and len(chosen) == len(rejected) == 3000
+    assert (chosen != rejected).all()
+    assert (texts[chosen] == 0).float().mean().item() == pytest.approx(2 / 3, abs=0.04)
+
+
 def test_given_pairs_that_are_equal_within_the_context_are_left_out():
     rows = [Row("1", "aaaaaab", rejected="aaaaaac"), Row("2", "ab", rejected="ac")]
     assert Comparisons(rows, TOKENIZER, 7).texts == ["ab", "ac"]   # END and six letters fit

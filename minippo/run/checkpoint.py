@@ -117,8 +117,8 @@ def read_config(folder):
     if os.path.isfile(folder / "state.pt") and not os.path.isfile(path):
         raise UserError(f"{folder}: a run that was stopped; go on with it, by --resume, first")
     if not os.path.isfile(path):   # Path.is_file raises for a name that is too long
-        raise UserError(f"{folder}: no trained model here (no config.json); "
-                        "run the stage that makes it, or name its folder")
+        raise UserError(f"{folder}: no trained model here (no config.json); run the script that makes it "
+                        f"({' or '.join(SCRIPTS.values())}), or name its folder")
     try:
         about = json.loads(read_regular(path, LARGEST_CONFIG).decode("utf-8"))
         if "model_type" in about and "stage" not in about:

@@ -314,6 +314,8 @@ device=query.device) => mask = causal_mask(real, query.shape[1])
         rated_texts_dropped_beside_pairs: if pairs and self.rated: => if False:
         votes_of_pairs_used: if row.votes and not row.rejected] => if row.votes]
         equal_pairs_kept: range(len(pairs)) if chosen[i] != rejected[i]] => range(len(pairs))]
+        one_vote_again_and_again: (self.one_vote(part, generator) for _ in range(votes)) \
+=> [self.one_vote(part, generator)] * votes
         never_a_cut: 0 if whole < 0.5 else => 0 if whole < 1.5 else
         cut_from_0: 1 + int(length * longest) => int(length * longest)
         batches_unsorted: key=lambda i: sum(map(len, examples[i])) => key=lambda i: 0
@@ -571,6 +573,7 @@ generator=generator).tolist() \
         words_learn_for_the_head: for x in opinions.T[:heard]) => for x in [opinions.sum(1)])
         half_the_head: reward_model.gain.fill_(2 / heard) => pass
         lm_loss_dropped: schedule, loss + nats) => schedule, loss)
+        votes_not_asked_for: run.generator, config.votes) => run.generator)
         normalized_on_the_trained: run.place(checkpoint.load_lm(config.model)[0]) => reward_model.lm
         not_normalized: scoring.normalize(reward_model, query, generate( \
 => print(reward_model, query, generate(

@@ -167,6 +167,17 @@ def test_the_tokens_weights_learn_at_a_rate_of_their_own(reward_stage):
     assert [good, bad] == pytest.approx([0.02, -0.02], rel=1e-3)
 
 
+def test_every_vote_that_is_drawn_is_a_comparison_of_the_same_step(reward_stage, monkeypatch):
+    seen, real = [], train_reward.preference_loss
+
+    def preference_loss(chosen, rejected):
+        seen.append(len(chosen))
+        return real(chosen, rejected)
+    monkeypatch.setattr(train_reward, "preference_loss", preference_loss)
+    reward_stage(GOOD_AND_BAD, language_model(), TOKENIZER, group_size=2, passes=1, votes=7)
+    assert seen == [7, 7]   # one pair of texts seven times, for both opinions
+
+
 def test_without_the_tokens_weights_the_score_is_the_heads(reward_stage):
     reward, steps = reward_stage(GOOD_AND_BAD, language_model(), TOKENIZER, group_size=2, passes=20,
                                  lm_coef=0.0, lr=0.02, word_lr=0.0)
