@@ -152,10 +152,10 @@ def test_the_language_modelling_loss_stands_beside_the_preferences(reward_stage,
     monkeypatch.setattr(train_reward, "RewardModel", NoOpinion)
     lm = language_model()
     torch.nn.init.zeros_(lm.embedding.weight)   # the head, too: ln 257 = 5.549076 per token
-    _, [first, *_] = reward_stage(GOOD_AND_BAD, lm, TOKENIZER, group_size=2, passes=20,
-                                  lm_coef=0.5, lr=0.0)
+    reward, [first] = reward_stage(GOOD_AND_BAD, lm, TOKENIZER, group_size=2, passes=1, lm_coef=0.5)
     assert first["loss/train"] == pytest.approx(4.160832, abs=1e-5)   # 2 ln 2 + ln 257 / 2
     assert first["loss/reward"] == pytest.approx(0.693147, abs=1e-5)
+    assert reward.lm.embedding.weight.any()   # a head of 0 leaves it; the language model's loss does not
 
 
 def test_the_tokens_weights_learn_at_a_rate_of_their_own(reward_stage):
