@@ -23,7 +23,7 @@ class Config(StageConfig):
     model: str = option("runs/pretrain", "folder of the pretrained model to start from", group=MODEL)
     loss: str = option("pairwise", "learn preferences, or ratings", choices=("pairwise", "regression"))
     passes: int = option(3, "passes over the texts", low=1)
-    votes: int = option(5, "how often a text's vote is drawn in each pass, and all are compared", low=1)
+    votes: int = option(1, "how often in each pass a vote on a text is drawn: more are less noisy", low=1)
     group_size: int = option(32, "texts per step; all of them are compared with each other", low=2)
     lr: float = option(3e-4, "learning rate, falling to 0; 1e-4 to 1e-3", low=0)
     word_lr: float = option(3e-2, "that of the tokens' own weights; 0: the head alone gives the score", low=0)

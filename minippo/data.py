@@ -117,7 +117,7 @@ class Comparisons:
     """Who was preferred to whom: pairs made from ratings, or pairs that people compared.
 
     Rated rows: every text of a group gets ONE vote drawn from its raters, and of every two texts the higher
-    vote is preferred (the group as one batch: Ouyang et al. 2022, section 3.5); ties do not count; and again.
+    vote is preferred (the group as one batch: Ouyang et al. 2022, section 3.5); ties do not count.
     Rows with `rejected`: the pairs as given, if what fits into the room differs. DataError for both kinds.
     """
 
@@ -139,7 +139,7 @@ class Comparisons:
             raise DataError(ALL_EQUAL)
 
     def groups(self, size, passes, generator, votes=1):
-        """`passes` times over all texts in groups of about `size`, compared by so many votes on each text.
+        """`passes` times over all texts in groups of about `size`; votes: how often each pass draws them.
 
         Returns  a list of (examples' indices, chosen, rejected): (P,) places within the group
         """
