@@ -152,7 +152,7 @@ class Comparisons:
                     found.append((torch.cat([part, part + len(self.given)]), first, first + len(part)))
                     continue
                 drawn = (self.one_vote(part, generator) for _ in range(votes))
-                chosen, rejected = torch.cat([(one[:, None] > one).nonzero() for one in drawn]).unbind(1)
+                chosen, rejected = torch.cat([(vote[:, None] > vote).nonzero() for vote in drawn]).unbind(1)
                 if len(chosen):
                     found.append((part, chosen, rejected))
         if not found:

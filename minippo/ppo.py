@@ -135,8 +135,7 @@ def ppo_loss(policy, batch, config):
         "ppo/loss/policy": loss_policy.detach(), "ppo/loss/value": loss_value.detach(),
         "ppo/loss/total": loss.detach(), "ppo/policy/entropy": mean_entropy.detach(),
         "ppo/policy/approxkl": masked_mean(log_ratio.square(), mask) / 2,
-        "ppo/policy/ratio": masked_mean(log_ratio.exp(), mask), "ppo/policy/clipfrac": clip_fraction,
-    }
+        "ppo/policy/ratio": masked_mean(log_ratio.exp(), mask), "ppo/policy/clipfrac": clip_fraction}
 
 
 def limit_gradients(policy, stats, config, where):

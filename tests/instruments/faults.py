@@ -325,8 +325,8 @@ generator=generator).tolist() \
         never_the_longest_prompt: self.longest + 1, (count,) => self.longest, (count,)
         prompt_with_its_end: min(length, len(response) - 1) => min(length, len(response))
         prompt_and_more: query if self.own[i] else query + => query +
-        losers_preferred: (votes[:, None] > votes) => (votes[:, None] < votes)
-        ties_are_preferences: (votes[:, None] > votes) => (votes[:, None] >= votes)
+        losers_preferred: (vote[:, None] > vote) => (vote[:, None] < vote)
+        ties_are_preferences: (vote[:, None] > vote) => (vote[:, None] >= vote)
         given_pairs_flipped: first, first + len(part)) => first + len(part), first)
         the_first_rater_always: mine[int(draw * len(mine))] => mine[0]
     """),

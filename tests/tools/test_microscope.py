@@ -372,7 +372,8 @@ def refused(tmp_path, *arguments, status=2):
 @pytest.mark.parametrize("run, message", [
     ("pretrain", "holds the model of pretrain.py; needed is one of finetune_ppo.py"),
     ("reward", "holds the model of train_reward.py; needed is one of finetune_ppo.py"),
-    ("none", "no trained model here (no config.json); run the stage that makes it, or name its folder")])
+    ("none", "no trained model here (no config.json); run the script that makes it "
+             "(pretrain.py or train_reward.py or finetune_ppo.py), or name its folder")])
 def test_what_is_no_run_of_stage_3_is_named(saved, tmp_path, capsys, run, message):
     saved()
     refused(tmp_path, tmp_path / run)
