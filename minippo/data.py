@@ -139,7 +139,7 @@ class Comparisons:
             raise DataError(ALL_EQUAL)
 
     def groups(self, size, passes, generator, votes=1):
-        """`passes` times over all texts in groups of about `size`; votes: how often each pass draws them.
+        """`passes` times over all texts in groups of about `size`; a group's votes are drawn `votes` times.
 
         Returns  a list of (examples' indices, chosen, rejected): (P,) places within the group
         """

@@ -233,7 +233,7 @@ FLAGS = [   # command, words
     ("ppo --minibatch-size 0", "--minibatch-size|at least 1"),
     ("ppo --minibatch-size 5", "--minibatch-size 5 is larger than --rollout-size 4|lower it"),
     ("ppo --iterations many", "--iterations|invalid int value"),
-    ("ppo --model reward/nowhere", "no trained model here|pretrain.py or train_reward.py or"),
+    ("ppo --model reward/nowhere", "no trained model here|run the script that makes it (pretrain.py"),
     ("ppo --reward nowhere", "nowhere: no trained model here"),
     ("ppo --reward pretrain", "pretrain: holds the model of pretrain.py|train_reward.py"),
     ("ppo --reward ppo", "ppo: holds the model of finetune_ppo.py|train_reward.py"),

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import time
 import zipfile
@@ -216,7 +217,8 @@ def test_a_critic_of_another_size_than_the_actor_is_loaded(tmp_path):
 
 
 def test_a_missing_folder_says_what_to_do(tmp_path):
-    with pytest.raises(UserError, match="run the script that makes it .*, or name its folder"):
+    with pytest.raises(UserError, match=re.escape("run the script that makes it (pretrain.py or "
+                                                  "train_reward.py or finetune_ppo.py), or name its folder")):
         load_lm(tmp_path / "nowhere")
 
 
