@@ -23,10 +23,10 @@ class Config(StageConfig):
     model: str = option("runs/pretrain", "folder of the pretrained model to start from", group=MODEL)
     loss: str = option("pairwise", "learn preferences, or ratings", choices=("pairwise", "regression"))
     passes: int = option(3, "passes over the texts", low=1)
-    votes: int = option(1, "how often in each pass a vote on a text is drawn: more are less noisy", low=1)
+    votes: int = option(5, "how often in each pass a vote on a text is drawn: more are less noisy", low=1)
     group_size: int = option(32, "texts per step; all of them are compared with each other", low=2)
     lr: float = option(3e-4, "learning rate, falling to 0; 1e-4 to 1e-3", low=0)
-    word_lr: float = option(3e-2, "that of the tokens' own weights; 0: the head alone gives the score", low=0)
+    word_lr: float = option(0.1, "that of the tokens' own weights; 0: the head alone gives the score", low=0)
     lm_coef: float = option(0.5, "weight of the pretraining loss, added to the reward loss; 0 = off", low=0)
     weight_decay: float = option(0.01, "weight decay of AdamW", low=0)
     longest_prompt: int = option(8, "most tokens of a text that are given as its query", low=1, group=DATA)
@@ -39,7 +39,7 @@ def main(config):
     with Run(config, {"loss": "loss/reward", "accuracy": "accuracy/train"}) as run:
         lm, tokenizer = checkpoint.load_lm(config.model)
         context, room = lm.config.context, lm.config.context - config.response_length
-        reward_model = run.place(RewardModel(lm))
+        reward_model = run.place(RewardModel(lm, tokenizer.spaced()))
         parts = rows.fitting(run.rows, tokenizer, reward=context, prompts=room, test=context)
         comparisons = Comparisons(parts["reward"], tokenizer, context)
         fresh = Comparisons(parts["prompts"] + parts["test"], tokenizer, context)

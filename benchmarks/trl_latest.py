@@ -90,7 +90,7 @@ class Latest:
         critic = RewardModel(models.decoder(wrapped.value_model, self.shape))
         critic.head.weight.data.copy_(wrapped.value_model.score.weight)
         critic.head.bias.requires_grad_(False)   # TRL's has neither a bias nor weights for tokens
-        critic.words.weight.requires_grad_(False)
+        critic.words.requires_grad_(False)
         critic.gain.fill_(2.0)   # of the mean of two opinions, one of which is 0
         policy = ActorCritic(models.decoder(wrapped.policy, self.shape), critic).eval()
         return policy, frozen(ActorCritic(models.decoder(self.trainer.ref_model, self.shape)))

@@ -15,12 +15,11 @@ SHARES = {                # of the rows; the texts of the first two are for pret
     "prompts": 0.07,      # held out: the beginnings of these are PPO's prompts
     "test": 0.03,         # held out: prompts of the final comparison
 }
+ALL_EQUAL = "all ratings in the data, or in its held-out tenth, are equal; give different ones"
+
 
 class DataError(ValueError):
     """The rows that were given cannot be used for what was asked."""
-
-
-ALL_EQUAL = "all ratings in the data, or in its held-out tenth, are equal; give different ones"
 
 
 def split(rows):
@@ -90,16 +89,14 @@ class Prompts:
     """Beginnings of texts as queries.
 
     rows               one with a prompt of its own gives that, others END and their first tokens
-    shortest, longest  how many tokens of the text
-    room               tokens that the model's context leaves for a query
+    shortest, longest  how many tokens of the text; room: those that the context leaves for a query
     """
 
     def __init__(self, rows, tokenizer, shortest, longest, room):
         if room < 2 + shortest:
-            raise DataError(f"the response length leaves the model's context no room for a prompt (it needs "
+            raise DataError("the response length leaves the model's context no room for a prompt (it needs "
                             f"{2 + shortest} tokens): lower it, or pretrain with a larger context")
         self.examples = encode(rows, tokenizer, room)
-        self.own = [bool(row.prompt) for row in rows]
         self.shortest, self.longest = shortest, longest
 
     def sample(self, count, generator=None, device=None):
@@ -109,7 +106,7 @@ class Prompts:
         rows = []
         for i, length in zip(picks, lengths.tolist()):
             query, response = self.examples[i]
-            rows.append(query if self.own[i] else query + response[:min(length, len(response) - 1)])
+            rows.append(query if len(query) > 1 else query + response[:min(length, len(response) - 1)])
         return pad_left(rows).to(device)
 
 

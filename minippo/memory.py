@@ -30,7 +30,7 @@ class Rollout:
         """The episodes at an index tensor or slice, without columns in which all are padded."""
         query, *others = (getattr(self, field.name)[rows] for field in fields(self))
         first = int((query != PAD).any(0).int().argmax())
-        return Rollout(query[:, first:], *(x[:, :longest(self.mask[rows])] for x in others))
+        return Rollout(query[:, first:], *(x[:, :self.mask[rows].sum(1).max()] for x in others))
 
     def describe(self, scores, paid, entropy, ended):
         """What the rollout was like, a dict of numbers; scores (B,) or (B, R), paid, ended (B,), entropy."""
@@ -93,11 +93,6 @@ def explained_variance(values, returns, mask):
     return 1 - variance(returns - values) / variance(returns).clamp(min=1e-8)
 
 
-def longest(mask):
-    """Tokens in the longest row of a mask (B, R)."""
-    return int(mask.sum(1).max())
-
-
 def microbatches(mask, size):
     """Row indices of a mask (B, R), shortest first, `size` at a time; 0: as many as have some 512 tokens."""
     tokens, order = mask.sum(1).sort(stable=True)
@@ -114,7 +109,7 @@ def in_microbatches(model, query, response, size):
     mask, parts = response != PAD, []
     order = microbatches(mask, size)
     for rows in order:
-        tokens = response[rows, :longest(mask[rows])]
+        tokens = response[rows, :mask[rows].sum(1).max()]
         parts.append(model(query[rows], tokens))
         for output in parts[-1]:
             same_shape(output=output, tokens=tokens)

@@ -59,9 +59,8 @@ def log_softmax(logits, temperature=1.0):
 def at_tokens(logprobs, tokens):
     """The log-probabilities of the tokens that were chosen.
 
-    logprobs (..., V), tokens (...)
+    logprobs (..., V), tokens (...): else ValueError
     Returns  (...) nats, 0 at PAD
-    Raises   ValueError if the shapes do not fit
     """
     same_shape(logprobs=logprobs[..., 0], tokens=tokens)
     chosen = logprobs.gather(-1, tokens.clamp(min=0)[..., None]).squeeze(-1)

@@ -10,19 +10,17 @@ from minippo.training import cross_entropy
 
 class RewardModel(nn.Module):
     """The score is the mean of two opinions, which err in different places: a linear head reads a language
-    model's state at the end of the response, and every token has a weight of its own, as in a bag of words.
-
+    model's state at the end of the response, and a bag of tokens knows which are in it, whatever their order.
     The head starts at deviation 1/sqrt(D + 1), bias 0 (Stiennon et al. 2020); gain, shift are set at the end.
     """
 
-    def __init__(self, lm):
+    def __init__(self, lm, spaced=None):
         super().__init__()
         self.lm = lm
         self.head = nn.Linear(lm.config.width, 1)
         nn.init.normal_(self.head.weight, std=(lm.config.width + 1) ** -0.5)
         nn.init.zeros_(self.head.bias)
-        self.words = nn.Embedding(lm.config.vocab_size, 1)
-        nn.init.zeros_(self.words.weight)
+        self.words = BagOfTokens(lm.config.vocab_size, spaced)
         self.register_buffer("gain", torch.ones(()))
         self.register_buffer("shift", torch.zeros(()))
 
@@ -37,11 +35,8 @@ class RewardModel(nn.Module):
 
     def opinions(self, states, query, response):
         """(B, R + 1, 2): what the head reads in the states (B, R + 1, D), and what the tokens so far say."""
-        text = torch.cat([query, response], dim=1)
-        real = text != PAD
-        said = (self.words(text.clamp(min=0)).squeeze(-1) * real).cumsum(1)
-        said = said / real.cumsum(1).clamp(min=1).sqrt()   # so that a long text does not count for more
-        return torch.stack([self.head(states).squeeze(-1), said[:, query.shape[1] - 1:]], dim=-1)
+        said = self.words(torch.cat([query, response], dim=1))[:, query.shape[1] - 1:]
+        return torch.stack([self.head(states).squeeze(-1), said], dim=-1)
 
     @torch.no_grad()
     def normalize(self, scores):
@@ -55,6 +50,28 @@ class RewardModel(nn.Module):
         mean, std = scores.mean(), scores.std(correction=0)
         self.gain.copy_(self.gain / std)
         self.shift.copy_((self.shift - mean) / std)
+
+
+class BagOfTokens(nn.Module):
+    """An opinion that is a sum: of a weight for each token, and one for each pair of neighbours ("not good").
+
+    spaced   the token that each of the vocabulary counts as (`Tokenizer.spaced`); None: itself
+    Source   Wang & Manning 2012; Weinberger et al. 2009: a hash finds a pair its place among 64 V
+    """
+
+    def __init__(self, vocab_size, spaced=None):
+        super().__init__()
+        self.single = nn.Embedding.from_pretrained(torch.zeros(vocab_size, 1), freeze=False)
+        self.pairs = nn.Embedding.from_pretrained(torch.zeros(64 * vocab_size, 1), freeze=False)
+        self.register_buffer("spaced", torch.tensor(spaced or range(vocab_size)))
+
+    def forward(self, text):
+        """(B, T), PAD anywhere -> (B, T): what the tokens up to each say."""
+        real = text != PAD
+        token = self.spaced[text.clamp(min=0)].where(real, PAD)
+        pair = (1_000_003 * F.pad(token, (1, -1), value=PAD) + token) % self.pairs.num_embeddings
+        said = (self.single(token.clamp(min=0)) + self.pairs(pair)).squeeze(-1) * real
+        return said.cumsum(1) / real.cumsum(1).clamp(min=1).sqrt()   # a long text does not count for more
 
 
 def judge(reward_model, query, response, lm_coef):
@@ -72,9 +89,8 @@ def at_end(columns, response):
 def preference_loss(chosen, rejected):
     """-log sigmoid(chosen - rejected): the Bradley-Terry likelihood that people prefer as they did.
 
-    chosen, rejected   (P,) scores of the two responses of each comparison
+    chosen, rejected   (P,) scores of the two responses of each comparison; ValueError if shapes differ
     Returns            mean over comparisons, nats; ln 2 where the model has no opinion
-    Raises             ValueError if the shapes differ
     Source             Ouyang et al. 2022, eq. 1 (arXiv:2203.02155)
     """
     same_shape(chosen=chosen, rejected=rejected)

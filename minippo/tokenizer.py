@@ -14,8 +14,7 @@ PIECE = 1000           # characters: the time to learn from one word grows with 
 class Tokenizer:
     """A trained byte-level BPE (Sennrich et al. 2016; bytes as in GPT-2, Radford et al. 2019).
 
-    vocab_size   number of token ids
-    end          id of the end token
+    vocab_size   number of token ids; end: that of the end token
     """
 
     def __init__(self, bpe):
@@ -51,10 +50,14 @@ class Tokenizer:
         """Text of a list or 1-d tensor of ids, less PAD and end; ValueError for ids not in the vocabulary."""
         ids = ids.tolist() if hasattr(ids, "tolist") else ids
         ids = [i for i in ids if i != PAD and i != self.end]
-        for i in ids:
-            if not 0 <= i < self.vocab_size:
-                raise ValueError(f"token {i} is outside the vocabulary of {self.vocab_size}")
+        if strange := [i for i in ids if not 0 <= i < self.vocab_size]:
+            raise ValueError(f"token {strange[0]} is outside the vocabulary of {self.vocab_size}")
         return self.bpe.decode(ids)
+
+    def spaced(self):
+        """For each token, a list: the one of the same letters after a space, or itself if there is none."""
+        ids = self.bpe.get_vocab()
+        return [ids.get("Ġ" + self.bpe.id_to_token(i), i) for i in range(self.vocab_size)]   # "Ġ": a space
 
     def save(self, folder):
         """Write tokenizer.json, the format of the `tokenizers` library."""

@@ -9,8 +9,7 @@ PAD = -1  # no vocabulary entry: it cannot be sampled and cannot be mistaken for
 def pad_left(rows, length=None):
     """Lists of token ids, aligned at their last token: (B, length) long, PAD in front.
 
-    length   columns; None: as many as the longest row has. ValueError if a row is longer
-    """
+    length   None: as many as the longest row has; ValueError if a row is longer"""
     return joined([torch.as_tensor(row, dtype=torch.long)[None] for row in rows], length, PAD, left=True)
 
 

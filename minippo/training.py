@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LambdaLR
 
 from minippo.tokens import PAD, Packed
@@ -55,14 +55,12 @@ def clip_gradients(model, max_norm, where="", **numbers):
     Raises   NonFiniteError naming the first of the numbers, then of the gradients, that is not finite
     """
     check_finite(where, **numbers)
-    try:
-        return clip_grad_norm_(model.parameters(), max_norm or torch.inf, error_if_nonfinite=True).item()
-    except RuntimeError as error:
-        if "non-finite" not in str(error):   # out of memory, for example
-            raise
-        check_finite(where, **{f"gradient of {name}": p.grad for name, p in model.named_parameters()
-                               if p.grad is not None})
-        raise NonFiniteError(f"{where}norm of all gradients is not finite") from None
+    gradients = {f"gradient of {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
+    norm = get_total_norm(gradients.values())
+    if not norm.isfinite():
+        check_finite(where, **gradients, **{"norm of all gradients": norm})
+    clip_grads_with_norm_(model.parameters(), max_norm or torch.inf, norm)
+    return norm.item()
 
 
 class NonFiniteError(ArithmeticError):

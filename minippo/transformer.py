@@ -40,7 +40,7 @@ class TransformerConfig:
 
 def build(config):
     """The LanguageModel that a config describes, freshly initialised."""
-    return ARCHITECTURES[config.architecture](config)
+    return ARCHITECTURES[config.architecture](config).apply(initialize)
 
 
 class LanguageModel(nn.Module):
@@ -119,10 +119,6 @@ class LanguageModel(nn.Module):
 class Decoder(LanguageModel):
     """GPT-2's architecture (Radford et al. 2019): the response simply follows the query."""
 
-    def __init__(self, config):
-        super().__init__(config)
-        self.apply(initialize)
-
     def context(self, query):
         """(B, Q) -> the query itself, None."""
         return query, None
@@ -135,7 +131,6 @@ class Seq2Seq(LanguageModel):
         super().__init__(config)
         self.encoder = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.encoder_norm = nn.LayerNorm(config.width)
-        self.apply(initialize)
 
     def context(self, query):
         """(B, Q) -> end tokens (B, 1); per layer what it attends to: keys, values (B, H, Q, D/H), mask."""
@@ -214,8 +209,7 @@ class Attention(nn.Module):
 def causal_mask(real, length):
     """Which of S tokens each of the last `length` may look at: real ones before it, and itself.
 
-    real     (B, S), True = a real token
-    Returns  (B, 1, length, S) bool; "itself" keeps the softmax of a pad finite
+    real (B, S), True = a real token. (B, 1, length, S) bool; "itself" keeps the softmax of a pad finite
     """
     position = torch.arange(real.shape[1], device=real.device)
     own = position[-length:, None]

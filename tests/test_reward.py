@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from minippo.policy import frozen
-from minippo.reward import RewardModel, at_end, preference_loss, regression_loss
+from minippo.reward import BagOfTokens, RewardModel, at_end, preference_loss, regression_loss
 from minippo.tokens import PAD
 from minippo.transformer import TransformerConfig, build
 
@@ -14,7 +14,7 @@ from minippo.transformer import TransformerConfig, build
 @pytest.fixture
 def reward(lm):
     reward = RewardModel(lm).eval()
-    torch.nn.init.normal_(reward.words.weight)   # as if it had learned
+    torch.nn.init.normal_(reward.words.single.weight)   # as if it had learned
     return reward
 
 
@@ -84,15 +84,17 @@ def test_d11_the_head_starts_at_one_over_the_root_of_d_plus_1():
     assert wide.weight.std().item() == pytest.approx(0.03606, rel=0.1) and wide.bias.item() == 0
 
 
-def test_the_tokens_weights_start_at_0(lm):
-    assert not RewardModel(lm).words.weight.any()
+def test_the_weights_of_tokens_and_pairs_start_at_0(lm):
+    words = RewardModel(lm).words
+    assert not words.single.weight.any() and not words.pairs.weight.any()
+    assert words.single.weight.requires_grad and words.pairs.weight.requires_grad
 
 
 # Two opinions
 
 def test_the_tokens_opinion_by_hand(lm):
     reward = RewardModel(lm)
-    reward.words.weight.data[:, 0] = torch.arange(11.)   # a token weighs its number
+    reward.words.single.weight.data[:, 0] = torch.arange(11.)   # a token weighs its number
     query, response = torch.tensor([[PAD, 0, 3], [0, 2, 4]]), torch.tensor([[5, 0, PAD], [6, 7, 9]])
     said = reward.opinions(lm.states(query, response), query, response)[..., 1]
     # sums 3, 8, 8 of 2, 3, 4 tokens, and 6, 12, 19, 28 of 3, 4, 5, 6; each over the root of the number
@@ -100,9 +102,41 @@ def test_the_tokens_opinion_by_hand(lm):
     assert torch.allclose(said, torch.tensor(expected), atol=1e-4)
 
 
+def test_the_pairs_opinion_by_hand():
+    words = BagOfTokens(11)
+    assert words.pairs.weight.shape == (64 * 11, 1)
+    # the place of "a, then b": (1,000,003 a + b) mod 704, where 1,000,003 = 1,420 x 704 + 323
+    # (3, 5): 974 - 704; (5, 3): 1,618 - 2 x 704; nothing, then 3: -1 in front, 3 - 323 + 704
+    words.pairs.weight.data[[270, 210, 384], 0] = torch.tensor([1., 10, 100])
+    said = words(torch.tensor([[PAD, 3, 5], [3, 5, 3], [5, 3, 0], [3, 3, 5], [3, 5, PAD]]))
+    # sums 0, 100, 101; 100, 101, 111; 0, 10, 10; 100, 100, 101; 100, 101, 101: each over the root of the
+    # number of tokens so far
+    expected = [[0, 100, 71.4178], [100, 71.4178, 64.0859], [0, 7.0711, 5.7735],
+                [100, 70.7107, 58.3124], [100, 71.4178, 71.4178]]
+    assert torch.allclose(said, torch.tensor(expected), atol=1e-3)
+
+
+def test_tokens_that_count_as_the_same_have_one_weight_and_make_the_same_pairs():
+    words = BagOfTokens(4, spaced=[0, 2, 2, 3])   # token 1 counts as token 2
+    words.single.weight.data[:, 0] = torch.tensor([1., 20, 300, 4000])
+    words.pairs.weight.data.normal_()
+    assert torch.equal(words(torch.tensor([[0, 1, 3, 1]])), words(torch.tensor([[0, 2, 3, 2]])))
+    words.pairs.weight.data.zero_()
+    assert words(torch.tensor([[1]])).item() == 300
+
+
+def test_the_order_of_neighbours_counts_and_that_of_others_does_not():
+    words = BagOfTokens(11)
+    words.pairs.weight.data.normal_()
+    ab, ba = words(torch.tensor([[3, 5], [5, 3]]))[:, -1]
+    assert not close(ab, ba)
+    one, other = words(torch.tensor([[0, 3, 5, 0, 7, 9, 0], [0, 7, 9, 0, 3, 5, 0]]))[:, -1]
+    assert close(one, other)   # the same tokens, the same pairs
+
+
 def test_the_heads_opinion_is_what_it_reads_in_the_states(reward, query, response):
     states = reward.lm.states(query, response)
-    reward.words.weight.data.fill_(9)
+    reward.words.single.weight.data.fill_(9)
     assert close(reward.opinions(states, query, response)[..., 0], reward.head(states)[..., 0])
 
 

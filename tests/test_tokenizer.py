@@ -23,6 +23,14 @@ def test_training_learns_what_is_frequent_and_keeps_to_the_size():
     assert Tokenizer.train(TEXTS, 257).encode("film") != TOKENIZER.encode("film")
 
 
+def test_a_token_counts_as_the_one_after_a_space_if_there_is_one():
+    tokenizer = Tokenizer.train(["film film film"] * 9, 300)
+    [film], [after_a_space] = tokenizer.encode("film"), tokenizer.encode(" film")
+    spaced = tokenizer.spaced()
+    assert len(spaced) == tokenizer.vocab_size and spaced[film] == spaced[after_a_space] == after_a_space
+    assert spaced[tokenizer.end] == tokenizer.end != film != after_a_space
+
+
 def test_the_smallest_vocabulary_is_the_bytes_and_the_end():
     tokenizer = Tokenizer.train(TEXTS, 257)
     assert tokenizer.vocab_size == 257

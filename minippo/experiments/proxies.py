@@ -95,7 +95,7 @@ def learn(world, count):
     """
     generator = world.generator()
     torch.manual_seed(world.seed)   # the head, and dropout
-    proxy = world.placed(RewardModel(checkpoint.load_lm(world.model)[0])).train()
+    proxy = world.placed(RewardModel(checkpoint.load_lm(world.model)[0], world.tokenizer.spaced())).train()
     groups = (few(world.comparisons, count, generator) if count
               else world.comparisons.groups(ALL_GROUP, ALL_PASSES, generator))
     words = {"params": proxy.words.parameters(), "lr": WORD_LR}

@@ -188,6 +188,8 @@ def _check_weights(folder, weights, shapes):
         if not x.isfinite().all():
             raise UserError(f"{folder / 'model.pt'}: {name} is not finite; run the stage again "
                             "with a lower --lr")
+        if x.dtype == torch.int64 and not 0 <= x.min() <= x.max() < len(x):
+            raise _misfit(folder, f"{name} has numbers of no token")
 
 
 def _kind(x):

@@ -57,7 +57,8 @@ def largest_weights(model):
     """Bytes that the weights of a model of these sizes have in a file, at most, its heads included."""
     vectors = 32 * (model["layers"] + 2)   # norms and biases of a layer, 32 in a seq2seq; heads
     rows = _matrices(model) * model["width"] + 2 * model["vocab_size"] + 2 * model["context"] + vectors
-    return 4 * rows * model["width"] + AROUND_A_TENSOR * vectors
+    words = 67 * model["vocab_size"]   # of a reward model: a weight, 64 of pairs, 8 bytes of `spaced`
+    return 4 * (rows * model["width"] + words) + AROUND_A_TENSOR * vectors
 
 
 def check_values(tree):

@@ -256,6 +256,7 @@ def test_a_proxy_learns_what_people_prefer_and_is_normalized(world, monkeypatch)
     scores = proxy(query, response)[ended]
     assert scores.mean() == pytest.approx(0, abs=1e-3) and scores.std() == pytest.approx(1, abs=1e-2)
     assert not any(x.requires_grad for x in proxy.parameters())
+    assert proxy.words.spaced.tolist() == world.tokenizer.spaced() != list(range(proxy.lm.config.vocab_size))
     assert accuracy(world, proxy) > 0.58 > 0.55 > accuracy(world, world.gold)   # that one is untrained
 
 

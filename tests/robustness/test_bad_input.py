@@ -428,6 +428,8 @@ DAMAGE = [   # name, words, what to do, command
     ("nan", "pretrain/model.pt: norm.weight is not finite|--lr", weights(M, no_number), "reward"),
     ("nan_reward", "reward/model.pt: head.bias is not finite",
      weights("reward/model.pt", lambda x: x["head.bias"].fill_(torch.inf)), "ppo"),
+    ("token_outside", "reward: model.pt does not fit config.json (words.spaced has numbers of no token)",
+     weights("reward/model.pt", lambda x: x["words.spaced"].fill_(10**6)), "ppo"),
     ("no_config", "pretrain: no trained model here", lambda folder: (folder / C).unlink(), "ppo"),
     ("config_text", "pretrain/config.json: damaged|again", put(C, "width = 8"), "reward"),
     ("config_empty", "pretrain/config.json: damaged", put(C, ""), "reward"),
