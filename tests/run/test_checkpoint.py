@@ -169,6 +169,15 @@ def test_a_model_file_of_another_stage_does_not_fit(tmp_path, kind, other):
         LOADERS[kind](tmp_path)
 
 
+@pytest.mark.parametrize("number", [-1, 257])
+def test_a_token_that_counts_as_none_of_the_vocabulary_does_not_fit(tmp_path, number):
+    weights = saved(tmp_path, "reward").state_dict()
+    weights["words.spaced"][5] = number
+    save_tensors(tmp_path / "model.pt", weights)
+    with pytest.raises(UserError, match="does not fit config.json .words.spaced has numbers of no token"):
+        load_reward(tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["reward", "ppo"])
 @pytest.mark.parametrize("content", [torch.zeros(2), [1]])
 def test_a_model_file_without_names_does_not_fit(tmp_path, kind, content):
