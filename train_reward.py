@@ -26,7 +26,7 @@ class Config(StageConfig):
     votes: int = option(5, "how often in each pass a vote on a text is drawn: more are less noisy", low=1)
     group_size: int = option(32, "texts per step; all of them are compared with each other", low=2)
     lr: float = option(3e-4, "learning rate, falling to 0; 1e-4 to 1e-3", low=0)
-    word_lr: float = option(0.1, "that of the tokens' own weights; 0: the head alone gives the score", low=0)
+    word_lr: float = option(6e-2, "that of the tokens' own weights; 0: the head alone gives the score", low=0)
     lm_coef: float = option(0.5, "weight of the pretraining loss, added to the reward loss; 0 = off", low=0)
     weight_decay: float = option(0.01, "weight decay of AdamW", low=0)
     longest_prompt: int = option(8, "most tokens of a text that are given as its query", low=1, group=DATA)

@@ -60,8 +60,7 @@ def at_tokens(logprobs, tokens):
     """The log-probabilities of the tokens that were chosen.
 
     logprobs (..., V), tokens (...): else ValueError
-    Returns  (...) nats, 0 at PAD
-    """
+    Returns  (...) nats, 0 at PAD"""
     same_shape(logprobs=logprobs[..., 0], tokens=tokens)
     chosen = logprobs.gather(-1, tokens.clamp(min=0)[..., None]).squeeze(-1)
     return chosen.masked_fill(tokens == PAD, 0)

@@ -10,8 +10,7 @@ class NegativePerplexity:
     """Minus the perplexity of the response under a language model: at most -1, high if fluent.
 
     For PPO bring it to mean 0 and deviation 1, and clamp it: a single rare token costs thousands.
-    Of the lm a frozen copy is kept, whatever becomes of the original.
-    """
+    Of the lm a frozen copy is kept, whatever becomes of the original."""
 
     def __init__(self, lm):
         self.lm = frozen(lm)

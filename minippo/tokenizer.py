@@ -14,8 +14,7 @@ PIECE = 1000           # characters: the time to learn from one word grows with 
 class Tokenizer:
     """A trained byte-level BPE (Sennrich et al. 2016; bytes as in GPT-2, Radford et al. 2019).
 
-    vocab_size   number of token ids; end: that of the end token
-    """
+    vocab_size   number of token ids; end: that of the end token"""
 
     def __init__(self, bpe):
         self.bpe = bpe

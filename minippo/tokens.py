@@ -32,8 +32,7 @@ def joined(tensors, length=None, fill=0, left=False):
 class Packed:
     """The real tokens of a rectangle (B, T), one below the other: N of them, and nothing spent on pads.
 
-    mask   (B, T), True = a real token. N is rounded up with pads: torch keeps memory for every shape it meets
-    """
+    mask   (B, T), True = a real token. N is rounded up with pads: torch keeps memory for each shape met"""
 
     def __init__(self, mask):
         self.shape, self.count = mask.shape, int(mask.sum())

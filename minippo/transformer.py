@@ -209,8 +209,7 @@ class Attention(nn.Module):
 def causal_mask(real, length):
     """Which of S tokens each of the last `length` may look at: real ones before it, and itself.
 
-    real (B, S), True = a real token. (B, 1, length, S) bool; "itself" keeps the softmax of a pad finite
-    """
+    real (B, S), True = a real token. (B, 1, length, S) bool; "itself" keeps the softmax of a pad finite"""
     position = torch.arange(real.shape[1], device=real.device)
     own = position[-length:, None]
     return ((position < own) & real[:, None, None, :]) | (position == own)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from minippo.policy import frozen
-from minippo.reward import BagOfTokens, RewardModel, at_end, preference_loss, regression_loss
+from minippo.reward import BagOfTokens, RewardModel, at_end, first, preference_loss, regression_loss
 from minippo.tokens import PAD
 from minippo.transformer import TransformerConfig, build
 
@@ -114,6 +114,28 @@ def test_the_pairs_opinion_by_hand():
     expected = [[0, 100, 71.4178], [100, 71.4178, 64.0859], [0, 7.0711, 5.7735],
                 [100, 70.7107, 58.3124], [100, 71.4178, 71.4178]]
     assert torch.allclose(said, torch.tensor(expected), atol=1e-3)
+
+
+def test_tokens_and_pairs_count_once_and_pads_never():
+    words = BagOfTokens(11)
+    words.single.weight.data[:, 0] = torch.arange(11.)
+    words.pairs.weight.data[270, 0] = 100.   # (3, 5)
+    said = words(torch.tensor([[3, 5, 3, 5], [PAD, 5, 5, PAD]]))
+    # sums 3, 108, 108, 108 of 1, 2, 3, 4 tokens; 0, 5, 5, 5 of 0, 1, 2, 2
+    expected = [[3, 76.3675, 62.3538, 54], [0, 5, 3.5355, 3.5355]]
+    assert torch.allclose(said, torch.tensor(expected), atol=1e-3)
+
+
+def test_a_pair_is_not_lost_to_pads_whose_place_it_shares():
+    words = BagOfTokens(18)   # 1,152 places, 1,000,003 mod 1,152 = 67: (16, 12) and (-1, -1) are both 1,084
+    words.pairs.weight.data[1084, 0] = 2.
+    said = words(torch.tensor([[PAD, PAD, 16, 12, PAD]]))
+    assert said[0].tolist() == pytest.approx([0, 0, 0, 2**0.5, 2**0.5])
+
+
+def test_where_a_number_stands_for_the_first_time():
+    assert first(torch.tensor([[PAD, 3, 5, 3, PAD, 5], [0, 0, 1, PAD, 2, 1]])).int().tolist() == [
+        [0, 1, 1, 0, 0, 0], [1, 0, 1, 0, 1, 0]]
 
 
 def test_tokens_that_count_as_the_same_have_one_weight_and_make_the_same_pairs():

@@ -159,15 +159,17 @@ device=query.device) => score(query, response)
 => self.gain * (opinions.mean(-1) + self.shift)
         one_opinion: opinions.mean(-1) => opinions[..., 0]
         opinions_added: opinions.mean(-1) => opinions.sum(-1)
-        pads_have_a_weight: self.pairs(pair)).squeeze(-1) * real => self.pairs(pair)).squeeze(-1)
-        pairs_say_nothing: (self.single(token.clamp(min=0)) + self.pairs(pair)) \
-=> self.single(token.clamp(min=0))
-        pairs_alone: (self.single(token.clamp(min=0)) + self.pairs(pair)) => self.pairs(pair)
-        pairs_whatever_their_order: 1_000_003 * F.pad => F.pad
-        pairs_with_what_follows: F.pad(token, (1, -1), value=PAD) + token) \
-=> F.pad(token, (-1, 1), value=PAD) + token)
+        pads_have_a_weight: return (x != PAD) & ~ => return ~
+        pads_take_a_pairs_place: .num_embeddings).where(real, PAD) => .num_embeddings)
+        pairs_say_nothing: .squeeze(-1) * first(pair)) => .squeeze(-1) * 0)
+        pairs_alone: .squeeze(-1) * first(token) => .squeeze(-1) * 0
+        pairs_whatever_their_order: 1_000_003 * before => before
+        pairs_with_what_follows: F.pad(token, (1, -1), value=PAD) => F.pad(token, (-1, 1), value=PAD)
+        tokens_again_and_again: .squeeze(-1) * first(token) => .squeeze(-1) * (token != PAD)
+        pairs_again_and_again: .squeeze(-1) * first(pair)) => .squeeze(-1) * (pair != PAD))
+        only_the_last_counts: .tril(-1).any(-1) => .triu(1).any(-1)
         nothing_before_is_token_0: F.pad(token, (1, -1), value=PAD) => F.pad(token, (1, -1), value=0)
-        a_pad_is_token_0: .where(real, PAD) => .where(real, 0)
+        a_pad_is_token_0: (min=0)].where(real, PAD) => (min=0)].where(real, 0)
         every_token_for_itself: self.spaced[text.clamp(min=0)] => text.clamp(min=0)
         spaced_forgotten: torch.tensor(spaced or range(vocab_size)) => torch.arange(vocab_size)
         pairs_share_few_places: torch.zeros(64 * vocab_size, 1) => torch.zeros(vocab_size, 1)

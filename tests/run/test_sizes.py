@@ -55,7 +55,7 @@ def test_a_model_s_file_is_no_larger_than_its_sizes_allow_and_not_much_smaller(t
     for kind in (ActorCritic, RewardModel):
         save_tensors(tmp_path / "model.pt", kind(build(TransformerConfig(end=0, **model))).state_dict())
         found.append((tmp_path / "model.pt").stat().st_size)
-    assert max(found) <= largest_weights(model) <= 8 * max(found) + 2**17   # a small file is headers above all
+    assert max(found) <= largest_weights(model) <= 8 * max(found) + 2**17   # small files: headers
 
 
 def doubled(times):
