@@ -58,8 +58,9 @@ def main(config):
                                       weight_decay=config.weight_decay, fused=True)
         schedule = linear_decay(optimizer, len(plan), config.warmup)
         nats = run.spread(lambda lm, *texts: cross_entropy(lm, lm.states(*texts), texts[1]), lm)
+        iterations = run.iterations(len(plan), model=lm, optimizer=optimizer, schedule=schedule)
         rows.note_long_texts(examples, tokenizer.end, context)
-        for iteration in run.iterations(len(plan), model=lm, optimizer=optimizer, schedule=schedule):
+        for iteration in iterations:
             # 1. Texts; as PPO will, give the beginning as the query, and learn the rest.
             cut = random_cut(config.longest_prompt, run.generator)
             query, response = tensors([examples[i] for i in plan[iteration]], cut, run.device)

@@ -89,8 +89,7 @@ class Prompts:
     """Beginnings of texts as queries.
 
     rows               one with a prompt of its own gives that, others END and their first tokens
-    shortest, longest  how many tokens of the text; room: those that the context leaves for a query
-    """
+    shortest, longest  how many tokens of the text; room: those that the context leaves for a query"""
 
     def __init__(self, rows, tokenizer, shortest, longest, room):
         if room < 2 + shortest:
