@@ -88,7 +88,7 @@ def portions(training, tokenizer, room, generator):
 
 def fitted(training, generator):
     """A bag of words that learned from as many comparisons as train_reward.py makes by default."""
-    return calibration.bag_of_words(training, training.groups(32, 3, generator))
+    return calibration.bag_of_words(training, training.groups(32, 3, generator, 5))
 
 
 def standard(scores):

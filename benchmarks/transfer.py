@@ -51,7 +51,7 @@ def transferred(config, folder, kind):
     training = Comparisons(parts["reward"], tokenizer, context)
     fresh = Comparisons(parts["prompts"] + parts["test"], tokenizer, context)
     generator = torch.Generator().manual_seed(config.seed)   # the same comparisons for every reward model
-    groups = training.groups(32, 3, generator)               # as many as train_reward.py makes by default
+    groups = training.groups(32, 3, generator)               # as many as --votes 1 makes
     return calibration.measure(model, training, groups, fresh, generator, config.count)
 
 

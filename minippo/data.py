@@ -112,7 +112,7 @@ class Prompts:
 class Comparisons:
     """Who was preferred to whom: pairs made from ratings, or pairs that people compared.
 
-    Rated rows: every text of a group gets ONE vote drawn from its raters, and of every two texts the higher
+    Rated rows: every text of a group gets a vote drawn from its raters, and of every two texts the higher
     vote is preferred (the group as one batch: Ouyang et al. 2022, section 3.5); ties do not count.
     Rows with `rejected`: the pairs as given, if what fits into the room differs. DataError for both kinds.
     """

@@ -10,7 +10,7 @@ from minippo.training import cross_entropy
 
 class RewardModel(nn.Module):
     """The score is the mean of two opinions, which err in different places: a linear head reads a language
-    model's state at the end of the response, and a bag of tokens knows which are in it, whatever their order.
+    model's state at the end of the response, and a bag of tokens knows which of them, and which pairs, it has.
     The head starts at deviation 1/sqrt(D + 1), bias 0 (Stiennon et al. 2020); gain, shift are set last."""
 
     def __init__(self, lm, spaced=None):
@@ -55,7 +55,7 @@ class BagOfTokens(nn.Module):
     """An opinion that is a sum: of a weight for each token, and one for each pair of neighbours ("not good").
 
     Each counts once: else a policy that learns to please it writes "the best" in every line, and again.
-    spaced   the token that each of the vocabulary counts as (`Tokenizer.spaced`); None: itself
+    spaced   the token that each counts as, wherever it stands (`Tokenizer.spaced`); None: itself
     Source   Wang & Manning 2012; Weinberger et al. 2009: a hash finds a pair its place among 64 V"""
 
     def __init__(self, vocab_size, spaced=None):
@@ -65,11 +65,11 @@ class BagOfTokens(nn.Module):
         self.register_buffer("spaced", torch.tensor(spaced or range(vocab_size)))
 
     def forward(self, text):
-        """(B, T), PAD anywhere -> (B, T): what the tokens up to each say."""
+        """(B, T), PAD at either end -> (B, T): the sum up to each over the root of the number of tokens."""
         real = text != PAD
         token = self.spaced[text.clamp(min=0)].where(real, PAD)
         before = F.pad(token, (1, -1), value=PAD)
-        pair = ((1_000_003 * before + token) % self.pairs.num_embeddings).where(real, PAD)
+        pair = ((2_654_945_859 * before + token) % self.pairs.num_embeddings).where(real, PAD)
         said = (self.single(token.clamp(min=0)).squeeze(-1) * first(token)
                 + self.pairs(pair.clamp(min=0)).squeeze(-1) * first(pair))
         return said.cumsum(1) / real.cumsum(1).clamp(min=1).sqrt()   # a long text does not count for more

@@ -15,6 +15,7 @@ from minippo.transformer import TransformerConfig, build
 def reward(lm):
     reward = RewardModel(lm).eval()
     torch.nn.init.normal_(reward.words.single.weight)   # as if it had learned
+    torch.nn.init.normal_(reward.words.pairs.weight)
     return reward
 
 
@@ -105,9 +106,9 @@ def test_the_tokens_opinion_by_hand(lm):
 def test_the_pairs_opinion_by_hand():
     words = BagOfTokens(11)
     assert words.pairs.weight.shape == (64 * 11, 1)
-    # the place of "a, then b": (1,000,003 a + b) mod 704, where 1,000,003 = 1,420 x 704 + 323
-    # (3, 5): 974 - 704; (5, 3): 1,618 - 2 x 704; nothing, then 3: -1 in front, 3 - 323 + 704
-    words.pairs.weight.data[[270, 210, 384], 0] = torch.tensor([1., 10, 100])
+    # the place of "a, then b": (2,654,945,859 a + b) mod 704, where the large number is 643 mod 704
+    # (3, 5): 1,934 - 2 x 704; (5, 3): 3,218 - 4 x 704; nothing, then 3: -1 in front, 3 - 643 + 704
+    words.pairs.weight.data[[526, 402, 64], 0] = torch.tensor([1., 10, 100])
     said = words(torch.tensor([[PAD, 3, 5], [3, 5, 3], [5, 3, 0], [3, 3, 5], [3, 5, PAD]]))
     # sums 0, 100, 101; 100, 101, 111; 0, 10, 10; 100, 100, 101; 100, 101, 101: each over the root of the
     # number of tokens so far
@@ -119,7 +120,7 @@ def test_the_pairs_opinion_by_hand():
 def test_tokens_and_pairs_count_once_and_pads_never():
     words = BagOfTokens(11)
     words.single.weight.data[:, 0] = torch.arange(11.)
-    words.pairs.weight.data[270, 0] = 100.   # (3, 5)
+    words.pairs.weight.data[526, 0] = 100.   # (3, 5)
     said = words(torch.tensor([[3, 5, 3, 5], [PAD, 5, 5, PAD]]))
     # sums 3, 108, 108, 108 of 1, 2, 3, 4 tokens; 0, 5, 5, 5 of 0, 1, 2, 2
     expected = [[3, 76.3675, 62.3538, 54], [0, 5, 3.5355, 3.5355]]
@@ -127,10 +128,20 @@ def test_tokens_and_pairs_count_once_and_pads_never():
 
 
 def test_a_pair_is_not_lost_to_pads_whose_place_it_shares():
-    words = BagOfTokens(18)   # 1,152 places, 1,000,003 mod 1,152 = 67: (16, 12) and (-1, -1) are both 1,084
-    words.pairs.weight.data[1084, 0] = 2.
-    said = words(torch.tensor([[PAD, PAD, 16, 12, PAD]]))
+    words = BagOfTokens(31)   # 1,984 places, the large number is 707: (13, 21) and (-1, -1) are both 1,276
+    words.pairs.weight.data[1276, 0] = 2.
+    said = words(torch.tensor([[PAD, PAD, 13, 21, PAD]]))
     assert said[0].tolist() == pytest.approx([0, 0, 0, 2**0.5, 2**0.5])
+
+
+@pytest.mark.parametrize("size", [625, 1250, 5000, 12500, 16384, 50000])
+def test_two_pairs_seldom_share_a_place_whatever_the_size_of_the_vocabulary(size):
+    words = BagOfTokens(size)   # of 5,000 pairs in at least 40,000 places some 4,700 have one of their own
+    words.pairs.weight.data[:, 0] = torch.arange(64. * size)
+    pairs = torch.randint(size, (5000, 2), generator=torch.Generator().manual_seed(0)).unique(dim=0)
+    before, after = words(pairs).double().T
+    places = after * 2 ** 0.5 - before
+    assert len(places.round().unique()) > 0.9 * len(pairs)
 
 
 def test_where_a_number_stands_for_the_first_time():

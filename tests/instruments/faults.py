@@ -163,7 +163,8 @@ device=query.device) => score(query, response)
         pads_take_a_pairs_place: .num_embeddings).where(real, PAD) => .num_embeddings)
         pairs_say_nothing: .squeeze(-1) * first(pair)) => .squeeze(-1) * 0)
         pairs_alone: .squeeze(-1) * first(token) => .squeeze(-1) * 0
-        pairs_whatever_their_order: 1_000_003 * before => before
+        pairs_whatever_their_order: 2_654_945_859 * before => before
+        pairs_of_round_vocabularies_share: 2_654_945_859 * before => 1_000_003 * before
         pairs_with_what_follows: F.pad(token, (1, -1), value=PAD) => F.pad(token, (-1, 1), value=PAD)
         tokens_again_and_again: .squeeze(-1) * first(token) => .squeeze(-1) * (token != PAD)
         pairs_again_and_again: .squeeze(-1) * first(pair)) => .squeeze(-1) * (pair != PAD))
