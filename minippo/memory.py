@@ -29,8 +29,8 @@ class Rollout:
     def __getitem__(self, rows):
         """The episodes at an index tensor or slice, without columns in which all are padded."""
         query, *others = (getattr(self, field.name)[rows] for field in fields(self))
-        first = int((query != PAD).any(0).int().argmax())
-        return Rollout(query[:, first:], *(x[:, :self.mask[rows].sum(1).max()] for x in others))
+        first, longest = (query != PAD).any(0).int().argmax(), self.mask[rows].sum(1).max()
+        return Rollout(query[:, first:], *(x[:, :longest] for x in others))
 
     def describe(self, scores, paid, entropy, ended):
         """What the rollout was like, a dict of numbers; scores (B,) or (B, R), paid, ended (B,), entropy."""

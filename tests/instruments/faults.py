@@ -211,9 +211,9 @@ device=query.device) => score(query, response)
         queries_padded_on_the_right: left=name == "query" => left=False
         responses_filled_with_0: PAD if name in ("query", "response") \
 => PAD if name in ("query",)
-        cut_to_the_shortest: :self.mask[rows].sum(1).max()] => :self.mask[rows].sum(1).min()]
+        cut_to_the_shortest: self.mask[rows].sum(1).max() => self.mask[rows].sum(1).min()
         query_cut_to_the_shortest: (query != PAD).any(0) => (query != PAD).all(0)
-        columns_kept: *(x[:, :self.mask[rows].sum(1).max()] for x in others) => *others
+        columns_kept: *(x[:, :longest] for x in others) => *others
     """),
     ("minippo/memory.py", "tests/test_ppo.py", """
         rows_misplaced: response.shape[1])[back] for => response.shape[1]) for
