@@ -27,6 +27,7 @@ from minippo.run.flags import DeviceConfig, option, words
 from minippo.tools.shared import calibration
 from minippo.tools.shared.tables import flat, markdown, spread
 from minippo.tools.shared.words import words as words_of
+from train_reward import Config as Stage2
 
 NEGATIONS = {"no", "not", "never", "nothing", "nobody", "none", "neither", "nor", "without", "hardly",
              "cannot"}
@@ -88,7 +89,8 @@ def portions(training, tokenizer, room, generator):
 
 def fitted(training, generator):
     """A bag of words that learned from as many comparisons as train_reward.py makes by default."""
-    return calibration.bag_of_words(training, training.groups(32, 3, generator, 5))
+    groups = training.groups(Stage2.group_size, Stage2.passes, generator, Stage2.votes)
+    return calibration.bag_of_words(training, groups)
 
 
 def standard(scores):
