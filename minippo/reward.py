@@ -11,7 +11,7 @@ from minippo.training import cross_entropy
 class RewardModel(nn.Module):
     """The score is the mean of two opinions, which err in different places: a linear head reads a language
     model's state at the end of the response, and a bag of tokens knows which of them and which pairs it has.
-    The head starts at deviation 1/sqrt(D + 1), bias 0 (Stiennon et al. 2020); gain, shift are set last."""
+    The head starts at deviation 1/sqrt(D + 1), bias 0 (Stiennon et al. 2020). spaced: as in BagOfTokens."""
 
     def __init__(self, lm, spaced=None):
         super().__init__()
