@@ -1,11 +1,11 @@
 """Where a reward model errs, and where a bag of words does: accuracy by kind of comparison. Markdown tables.
 
-Fresh comparisons of texts that no stage trained on, one vote each, ties dropped: all of them, and by
-length, negation, rare words, and how far apart people rate the two texts. The columns: reward models (a
-folder for each seed: mean, smallest and largest), the bag of words fit on the same training comparisons, the
-mean of both scores once these are standardised, the others' mean ratings (people's ceiling), and how often
-both are right, one, or neither. The intervals are of 95 %, of the mean of the seeds, over texts and not over
-comparisons: those that share a text err together.
+Fresh comparisons of texts whose ratings no stage learned from, one vote each, ties dropped: all of them, and
+by length, negation, rare words, and how far apart people rate the two texts. The columns: reward models (a
+folder for each seed: mean, smallest and largest), a bag of words fit on as many comparisons of the same
+training texts, the mean of both scores once these are standardised, the others' mean ratings (people's
+ceiling), and how often both are right, one, or neither. The intervals are of 95 %, of the mean of the seeds,
+over texts and not over comparisons: those that share a text err together.
 
 Below: what the bag learns from a part of the training texts; and comparisons that every reward model and the
 bag get wrong, the first in random order.
@@ -42,6 +42,8 @@ class Config(DeviceConfig):
     GROUP = "what is compared"
     rewards: tuple = words(("runs/reward",), "folders of reward models of the same data: seeds")
     data: str = option("movies", "the texts and their ratings")
+    texts: str = option("held-out", "the tenth held out, or the judge's part: more texts, read in stage 1",
+                        choices=("held-out", "judge"))
     count: int = option(20_000, "comparisons, ties included", low=2)
     shown: int = option(10, "comparisons that all get wrong, printed below the tables", low=0)
 
@@ -49,12 +51,15 @@ class Config(DeviceConfig):
 def main(config):
     parts, generator = split(read(config.data)), torch.Generator().manual_seed(config.seed)
     models = [checkpoint.load_reward(folder) for folder in config.rewards]
-    (first, tokenizer), held_out = models[0], parts["prompts"] + parts["test"]
+    (first, tokenizer) = models[0]
+    held_out = parts["judge"] if config.texts == "judge" else parts["prompts"] + parts["test"]
     training, fresh = (Comparisons(rows, tokenizer, first.lm.config.context)
                        for rows in (parts["reward"], held_out))
     if fresh.given:
         raise UserError(f"{config.data}: a choice of two replies, no ratings; give rated texts")
     chosen, rejected, votes = calibration.fresh_pairs(fresh, config.count, generator)
+    if not len(chosen):
+        raise UserError(f"--count {config.count}: all of them ties; ask for more")
     scores = [scored(config, *model, fresh.rated) for model in models]
     bags = {len(some.texts): fitted(some, generator)(fresh.texts)
             for some in portions(training, tokenizer, first.lm.config.context, generator)}

@@ -18,6 +18,7 @@ from minippo.run.exits import launch
 from minippo.run.flags import DeviceConfig, option, words
 from minippo.tools.shared import calibration, runs
 from minippo.tools.shared.tables import markdown, spread
+from train_reward import Config as Stage2
 
 
 @dataclass
@@ -51,7 +52,7 @@ def transferred(config, folder, kind):
     training = Comparisons(parts["reward"], tokenizer, context)
     fresh = Comparisons(parts["prompts"] + parts["test"], tokenizer, context)
     generator = torch.Generator().manual_seed(config.seed)   # the same comparisons for every reward model
-    groups = training.groups(32, 3, generator)               # as many as --votes 1 makes
+    groups = training.groups(Stage2.group_size, Stage2.passes, generator)   # of one vote
     return calibration.measure(model, training, groups, fresh, generator, config.count)
 
 

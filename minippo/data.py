@@ -167,6 +167,6 @@ class Comparisons:
             raise DataError("a regression needs ratings, and this data has chosen and rejected: "
                             "use the pairwise loss")
         ratings = torch.tensor([row.rating for row in self.rated])
-        if not (std := ratings.std(correction=0)) > 0:
+        if not ratings.max() > ratings.min():
             raise DataError(ALL_EQUAL)
-        return (ratings - ratings.mean()) / std
+        return (ratings - ratings.mean()) / ratings.std(correction=0)

@@ -41,7 +41,7 @@ def sample(logits, draw):
     """One token per row from softmax(logits), where its cumulative sum passes the draw.
 
     logits (B, V); draw (B,), uniform in [0, 1). Returns (B,)
-    Raises   NonFiniteError if a row of logits is NaN, or has an infinite one
+    Raises   NonFiniteError if a row of logits holds NaN or +infinity, or -infinity alone
     """
     cumulative = logits.softmax(-1).cumsum(-1)
     total = cumulative[:, -1:]

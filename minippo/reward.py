@@ -9,8 +9,8 @@ from minippo.training import cross_entropy
 
 
 class RewardModel(nn.Module):
-    """The score is the mean of two opinions, which err in different places: a linear head reads a language
-    model's state at the end of the response, and a bag of tokens knows which of them and which pairs it has.
+    """The mean of two opinions, which err in different places, times gain, plus shift: a linear head reads a
+    language model's state at a response's end, a bag of tokens knows which of them and which pairs it has.
     The head starts at deviation 1/sqrt(D + 1), bias 0 (Stiennon et al. 2020). spaced: as in BagOfTokens."""
 
     def __init__(self, lm, spaced=None):
@@ -44,7 +44,7 @@ class RewardModel(nn.Module):
         Raises   ValueError if there are fewer than two, or if all are equal
         Source   Ziegler et al. 2019, section 2.2 (arXiv:1909.08593)
         """
-        if scores.numel() < 2 or not scores.std(correction=0) > 0:
+        if scores.numel() < 2 or not 0 < scores.max() - scores.min() < torch.inf:
             raise ValueError("the scores are all equal or not finite: they have no deviation to divide by")
         mean, std = scores.mean(), scores.std(correction=0)
         self.gain.copy_(self.gain / std)

@@ -54,9 +54,9 @@ class Tokenizer:
         return self.bpe.decode(ids)
 
     def spaced(self):
-        """For each token, a list: the one of the same letters after a space, or itself if there is none."""
+        """For each token, a list: that of the same letters after a space ("Ġ"), itself if there is none."""
         ids = self.bpe.get_vocab()
-        return [ids.get("Ġ" + self.bpe.id_to_token(i), i) for i in range(self.vocab_size)]   # "Ġ": a space
+        return [ids.get("Ġ" + self.bpe.id_to_token(i).removeprefix("Ġ"), i) for i in range(self.vocab_size)]
 
     def save(self, folder):
         """Write tokenizer.json, the format of the `tokenizers` library."""

@@ -31,6 +31,13 @@ def test_a_token_counts_as_the_one_after_a_space_if_there_is_one():
     assert spaced[tokenizer.end] == tokenizer.end != film != after_a_space
 
 
+def test_one_space_counts_for_itself_and_not_as_two():
+    tokenizer = Tokenizer.train(["a   b   c"] * 9, 300)
+    assert {"Ġ", "ĠĠ"} <= tokenizer.bpe.get_vocab().keys()   # "Ġ" is a space
+    spaces = [tokenizer.bpe.token_to_id(x) for x in ("Ġ", "ĠĠ")]
+    assert [tokenizer.spaced()[i] for i in spaces] == spaces
+
+
 def test_the_smallest_vocabulary_is_the_bytes_and_the_end():
     tokenizer = Tokenizer.train(TEXTS, 257)
     assert tokenizer.vocab_size == 257

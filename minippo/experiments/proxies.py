@@ -22,7 +22,7 @@ from minippo.tools.shared.words import Judge
 from minippo.training import linear_decay, step
 
 PAIRS, PASSES = 16, 5   # comparisons per step, passes over the few; after that a proxy is right on all of 64
-ALL_GROUP, ALL_PASSES = 32, 3                  # with all of them: as train_reward.py --votes 1
+ALL_GROUP, ALL_PASSES = 32, 3                  # with all of them: as train_reward.py --votes 1 --word-lr 0.03
 LR, WORD_LR, LM_COEF, WEIGHT_DECAY = 3e-4, 3e-2, 0.5, 0.01
 SAMPLE = 1024   # responses of the reference to PPO's prompts: from their mean PPO's scores are counted
 SHOWN = 4       # prompts whose responses are kept along a run

@@ -56,7 +56,7 @@ def critic_of(score, lm, sign):
 def normalize(reward_model, query, response):
     """These responses, (B, R), get scores of mean 0, standard deviation 1; UserError if all are equal.
 
-    Those that are cut off do not count: no score was learned for half a text.
+    Those that are cut off do not count, if two or more end: no score was learned for half a text.
     """
     ended = (response == reward_model.lm.end).any(1)
     try:

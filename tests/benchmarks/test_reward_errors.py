@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from benchmarks import reward_errors
+from minippo.corpora.read import read
 from minippo.corpora.rows import Row
-from minippo.data import Comparisons
+from minippo.data import Comparisons, split
 from minippo.run.errors import UserError
 from minippo.tokenizer import Tokenizer
 from tests.tools.folders import put
@@ -92,6 +93,28 @@ def test_the_command_prints_its_tables(tmp_path, monkeypatch, capsys):
     assert cells[:2] == ["all", "100%"] and cells[3] == "1.000" and cells[7] == "-"   # one rating a text
     texts, bags = learned.splitlines()[0], learned.splitlines()[2]
     assert texts.startswith("| training texts | 3") and bags.endswith("| 1.000 |")
+
+
+@pytest.mark.parametrize("texts, count", [("held-out", 20), ("judge", 60)])
+def test_the_texts_asked_for_are_judged(tmp_path, monkeypatch, texts, count):
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path / "a", "reward", Tokenizer.train([], 257))
+    lines = [json.dumps({"text": f"film {i}", "rating": i % 2}) for i in range(200)]
+    (tmp_path / "rated.jsonl").write_text("\n".join(lines))
+    judged = []
+    monkeypatch.setattr(reward_errors, "scored", lambda config, model, tokenizer, rows:
+                        judged.extend(rows) or torch.zeros(len(rows)))
+    reward_errors.main(reward_errors.Config(rewards=("a",), data="rated.jsonl", texts=texts, shown=0))
+    parts = split(read("rated.jsonl"))
+    assert judged == (parts["judge"] if texts == "judge" else parts["prompts"] + parts["test"])
+
+
+def test_comparisons_that_are_all_ties_are_one_line(tmp_path, monkeypatch):
+    put(tmp_path / "a", "reward", Tokenizer.train([], 257))
+    none = torch.zeros(0, dtype=torch.int64)
+    monkeypatch.setattr(reward_errors.calibration, "fresh_pairs", lambda *others: (none, none, none))
+    with pytest.raises(UserError, match="--count 2: all of them ties; ask for more"):
+        reward_errors.main(reward_errors.Config(rewards=(str(tmp_path / "a"),), data="toy", count=2))
 
 
 def test_pairs_without_ratings_are_one_line(tmp_path, monkeypatch):

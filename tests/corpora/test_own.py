@@ -153,6 +153,17 @@ def test_a_column_that_is_used_in_some_rows_and_not_in_others_is_counted(tmp_pat
         f"{tmp_path / 'a.csv'} line 3\n")
 
 
+def test_rows_of_one_prompt_without_a_group_are_counted(tmp_path, capsys):
+    lines = [{"prompt": "Q", "chosen": "a", "rejected": "b"}, {"prompt": "P", "chosen": "a", "rejected": "b"},
+             {"prompt": "Q", "chosen": "c", "rejected": "d"}, {"prompt": "Q", "chosen": "e", "rejected": "f"}]
+    for group in ({}, {"group": "one"}):
+        name = "a.jsonl" if not group else "b.jsonl"
+        read(file(tmp_path, name, "".join(json.dumps(line | group) + "\n" for line in lines)))
+    assert capsys.readouterr().err == (
+        "note: 3 of 4 rows share a prompt with others and have no group: then prompts held out are learned "
+        f"from, too; the first: {tmp_path / 'a.jsonl'} line 1\n")
+
+
 def test_a_text_is_taken_from_the_first_column_that_has_one(tmp_path):
     rows = read(file(tmp_path, "a.csv", "text,review,rating\n,good,1\nfine,,2\n,,3\n"))
     assert [(row.text, row.rating) for row in rows] == [("good", 1.0), ("fine", 2.0)]

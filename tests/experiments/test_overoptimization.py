@@ -23,6 +23,7 @@ from minippo.tokenizer import Tokenizer
 from minippo.tokens import pad_right
 from minippo.tools.shared.comparison import best_of_kl
 from tests.experiments.untrained import models_of_seed_5
+from train_reward import Config as Stage2
 
 SCORE = torch.tensor([[0.3, -1.0, 2.0, 0.7, -0.2], [5.0, 4.0, 1.0, 2.0, 3.0]])
 VALUE = torch.tensor([[1.0, 2.0, 4.0, 8.0, 16.0], [-3.0, 0.5, 0.25, 7.0, 1.0]])
@@ -246,6 +247,12 @@ def test_too_few_votes_that_differ_are_one_line():
     comparisons = data.Comparisons(rows, Tokenizer.train([row.text for row in rows], 260), 40)
     with pytest.raises(UserError, match="--comparisons 50: too many ratings of the data are equal"):
         few(comparisons, 50, torch.Generator().manual_seed(0))
+
+
+def test_a_proxy_of_all_comparisons_learns_as_stage_2_does_but_from_one_vote_and_at_half_the_words_rate():
+    assert (proxies.ALL_GROUP, proxies.ALL_PASSES, proxies.LR, proxies.LM_COEF, proxies.WEIGHT_DECAY) == (
+        Stage2.group_size, Stage2.passes, Stage2.lr, Stage2.lm_coef, Stage2.weight_decay)
+    assert proxies.WORD_LR == Stage2.word_lr / 2
 
 
 def test_a_proxy_learns_what_people_prefer_and_is_normalized(world, monkeypatch):

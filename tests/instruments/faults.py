@@ -186,7 +186,7 @@ device=query.device) => score(query, response)
         shift_not_scaled: (self.shift - mean) / std => self.shift - mean
         shift_forgets: (self.shift - mean) / std => -mean / std
         sample_deviation: scores.mean(), scores.std(correction=0) => scores.mean(), scores.std()
-        equal_scores_normalized: if scores.numel() < 2 or not scores.std(correction=0) > 0: \
+        equal_scores_normalized: if scores.numel() < 2 or not 0 < scores.max() - scores.min() < torch.inf: \
 => if scores.numel() < 2:
         gain_is_trained: self.register_buffer("gain", torch.ones(())) \
 => self.gain = nn.Parameter(torch.ones(()))
@@ -567,6 +567,7 @@ generator=generator).tolist() \
         kl_steered_and_not_charged: kl_coef=controller.kl_coef => kl_coef=config.kl_coef
         policy_with_dropout: config.temperature)).eval() => config.temperature)).train()
         schedule_ignored: SCHEDULES[config.schedule] => SCHEDULES["linear"]
+        ppo_on_test_prompts: prompts, fresh = rows => fresh, prompts = rows
         reward_beside_the_function: "" if self.score else self.reward => self.reward
     """),
     ("minippo/run/stage.py", "tests/run/test_scoring.py", """
@@ -590,6 +591,8 @@ generator=generator).tolist() \
         words_learn_for_the_head: for x in opinions.T[:heard]) => for x in [opinions.sum(1)])
         half_the_head: reward_model.gain.fill_(2 / heard) => pass
         lm_loss_dropped: schedule, loss + nats) => schedule, loss)
+        trained_on_fresh_texts: Comparisons(parts["reward"], => Comparisons(parts["reward"] + parts["test"],
+        normalized_on_test_prompts: Prompts(parts["prompts"], => Prompts(parts["test"],
         votes_not_asked_for: run.generator, config.votes) => run.generator)
         spaces_forgotten: RewardModel(lm, tokenizer.spaced()) => RewardModel(lm)
         normalized_on_the_trained: run.place(checkpoint.load_lm(config.model)[0]) => reward_model.lm
@@ -622,8 +625,8 @@ generator=generator).tolist() \
         cut_off_normalized: [ended if ended.sum() > 1 else ...] => [...]
     """),
     ("minippo/data.py", "tests/instruments/test_survivors.py", """
-        standardized_by_the_sample: std := ratings.std(correction=0) => std := ratings.std()
-        standardized_around_0: (ratings - ratings.mean()) / std => ratings / std
+        standardized_by_the_sample: ratings.std(correction=0) => ratings.std()
+        standardized_around_0: (ratings - ratings.mean()) / => ratings /
     """),
     ("minippo/data.py", "tests/tools/test_calibration.py", """
         one_draw_for_all: torch.rand(len(indices), generator=generator).tolist() \

@@ -14,10 +14,10 @@ from minippo.corpora.rows import Row
 from minippo.corpora.toy import toy
 from minippo.policy import frozen
 from minippo.reward import RewardModel
-from minippo.run import checkpoint, scoring, stage
+from minippo.run import checkpoint, rows, scoring, stage
 from minippo.tokenizer import Tokenizer
 from minippo.tokens import pad_left, pad_right
-from minippo.tools.shared import samples
+from minippo.tools.shared import calibration, samples
 from minippo.transformer import TransformerConfig, build
 
 TOKENIZER = Tokenizer.train(["each byte is a token"], 257)
@@ -52,8 +52,9 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def finetuned(folder, monkeypatch):
-    """Runs two iterations with the flags given; returns what each of them got to see."""
-    def run(**flags):
+    """Runs two iterations with the flags given; returns what each of them got to see.
+    compared: called with what the final comparison is of"""
+    def run(compared=lambda *arguments: None, **flags):
         seen = []
 
         def collect(policy, reference, score, query, config, generator):
@@ -71,7 +72,7 @@ def finetuned(folder, monkeypatch):
         real_collect, real_update = finetune_ppo.collect, finetune_ppo.update
         monkeypatch.setattr(finetune_ppo, "collect", collect)
         monkeypatch.setattr(finetune_ppo, "update", update)
-        monkeypatch.setattr(finetune_ppo.comparison, "report", lambda *arguments: "")
+        monkeypatch.setattr(finetune_ppo.comparison, "report", lambda *arguments: compared(*arguments) or "")
         finetune_ppo.main(finetune_ppo.Config(**SMALL | {
             "model": str(folder / "pretrain"), "reward": str(folder / "reward"),
             "out": str(folder / "ppo"), "iterations": 2, "rollout_size": 8, "minibatch_size": 8,
@@ -130,6 +131,23 @@ def test_d22_the_script_steers_its_kl_coefficient_if_asked(finetuned, target, se
     # the first KL is 0: error -0.2, and a horizon of one rollout: 0.2 (1 - 0.2 * 8 / 8)
     seen = finetuned(kl_coef=0.2, kl_target=target, kl_horizon=8.0)
     assert [x.config.kl_coef for x in seen] == pytest.approx([0.2, second])
+
+
+def test_ppo_samples_from_the_prompts_and_is_judged_on_texts_that_it_never_sees(finetuned, monkeypatch):
+    sampled, given, real = [], [], rows.Prompts
+
+    class Prompts(real):
+        def __init__(self, texts, *others):
+            super().__init__(texts, *others)
+            self.texts = texts
+
+        def sample(self, *others):
+            sampled.append(self.texts)
+            return super().sample(*others)
+    monkeypatch.setattr(rows, "Prompts", Prompts)
+    finetuned(compared=lambda policy, reference, reward, fresh, *others: given.append(fresh.texts))
+    parts = data.split(toy(300))
+    assert sampled == [parts["prompts"]] * 2 and given == [parts["test"]]
 
 
 # ---------------------------------------------------------------- train_reward.py
@@ -195,6 +213,29 @@ def test_without_the_tokens_weights_the_score_is_the_heads(reward_stage):
     assert torch.allclose(reward(query, response), reward.head(reward.lm.states(query, response)[
         torch.arange(2), (response >= 0).sum(1)])[:, 0])
     assert steps[-1]["loss/reward"] < 0.3 and steps[-1]["loss/train"] == steps[-1]["loss/reward"]
+
+
+def test_the_reward_model_learns_from_its_own_part_and_is_measured_on_held_out_texts(folder, monkeypatch):
+    learned, given, normalized, real = [], [], [], data.Comparisons
+
+    class Comparisons(real):
+        def groups(self, *others):
+            learned.append(self.rated)
+            return super().groups(*others)[:1]
+
+    def report(reward, training, groups, held_out, run):
+        given.extend([training.rated, held_out.rated])
+        return ""
+    prompts = train_reward.Prompts
+    monkeypatch.setattr(train_reward, "Comparisons", Comparisons)
+    monkeypatch.setattr(train_reward, "Prompts", lambda texts, *others: normalized.append(texts)
+                        or prompts(texts, *others))
+    monkeypatch.setattr(calibration, "report", report)
+    train_reward.main(train_reward.Config(**SMALL, model=str(folder / "pretrain"), passes=1,
+                                          out=str(folder / "again"), response_length=4))
+    parts = data.split(toy(300))
+    assert learned == [parts["reward"]] and normalized == [parts["prompts"]]
+    assert given == [parts["reward"], parts["prompts"] + parts["test"]]
 
 
 def test_d14_standardized_ratings_have_mean_0_and_population_deviation_1():

@@ -87,8 +87,8 @@ PART = {row.id: name for name, rows in split([Row(str(i), "") for i in range(300
         for row in rows}
 EQUAL_HELD_OUT = "id,text,rating\n" + "\n".join(
     f"{i},film {i},{1 if part in ('prompts', 'test') else int(i) % 2}" for i, part in PART.items())
-EQUAL_MEANS = "\n".join(json.dumps({"text": f"film {i}", "votes": [i + 1, -i - 1]})
-                        for i in range(300))
+EQUAL_MEANS = "\n".join(json.dumps({"text": f"film {i}", "votes": [2, 4, 4] if i % 2 else [3, 3, 4]})
+                        for i in range(300))   # 10/3: their deviation is rounding in float32, and not 0
 LONG_IN_TEST = "\n".join(
     json.dumps({"id": i, "prompt": LONG[int(i)] if part == "test" else "q",
                 "chosen": f"yes {i}", "rejected": "no"}) for i, part in PART.items())

@@ -69,7 +69,7 @@ def words(text):
 
 
 class Judge:
-    """Is a text above the mean rating? Learned from ratings that no other model has seen.
+    """Is a text above the mean rating? Learned from ratings that the model it judges has not seen.
 
     fit_rows    rated rows to learn from
     held_rows   rated rows on which its accuracy is measured: `accuracy`, in [0, 1]
