@@ -81,6 +81,7 @@ def score_all(reward, examples, size=64):
 
 
 def difference(scores, chosen, rejected):
+    """(P,): by how much the chosen text of each comparison scores higher."""
     return scores[chosen] - scores[rejected]
 
 

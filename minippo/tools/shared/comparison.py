@@ -163,6 +163,7 @@ def lines(figures):
 
 
 def line(name, figures, accuracy=""):
+    """One line of the report: a model's name and its figures, as `measure` gives them."""
     judged = (f", judged positive {figures['judged_positive']:.0%}{accuracy}"
               if "judged_positive" in figures else "")
     return (f"{name:>10}: score {figures['score']:+.2f}{judged}, KL {figures['kl']:.2f}, distinct-2 "
