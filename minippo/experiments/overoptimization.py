@@ -38,7 +38,7 @@ def main(config):
     plots = [out / name for name in ("overoptimization.png", "panel.png")]
     for plot in plots:
         check_replaceable(plot)
-    figures = frontier_page.canvas(3 * len(counts) + 0.5, 6), frontier_page.canvas(6, 5.6)
+    figures = frontier_page.canvas(max(6, 3 * len(counts) + 0.5), 6), frontier_page.canvas(6, 5.6)
     found = [proxy for seed in seeds for proxy in of_seed(config, seed, counts, out)]
     points = [point for proxy in found for point in proxy["points"]]
     accuracies = {count: [x["accuracy"] for x in found if x["comparisons"] == count] for count in counts}
