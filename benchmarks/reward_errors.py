@@ -1,6 +1,6 @@
 """Where a reward model errs, and where a bag of words does: accuracy by kind of comparison. Markdown tables.
 
-Fresh comparisons of texts whose ratings no stage learned from, one vote each, ties dropped: all of them, and
+Fresh comparisons of texts whose ratings the models did not see, one vote each, ties dropped: all of them, and
 by length, negation, rare words, and how far apart people rate the two texts. The columns: reward models (a
 folder for each seed: mean, smallest and largest), a bag of words fit on as many comparisons of the same
 training texts, the mean of both scores once these are standardised, the others' mean ratings (people's
@@ -51,7 +51,7 @@ class Config(DeviceConfig):
 def main(config):
     parts, generator = split(read(config.data)), torch.Generator().manual_seed(config.seed)
     models = [checkpoint.load_reward(folder) for folder in config.rewards]
-    (first, tokenizer) = models[0]
+    first, tokenizer = models[0]
     held_out = parts["judge"] if config.texts == "judge" else parts["prompts"] + parts["test"]
     training, fresh = (Comparisons(rows, tokenizer, first.lm.config.context)
                        for rows in (parts["reward"], held_out))

@@ -71,9 +71,9 @@ def _rows(path, records):
     note(repeated, total, "left out, each repeats another and adds no rating")
     note([where for where, others in beside if others & used], total,
          "have two texts or two ratings, in columns of which the first is used")
-    prompts = Counter(row.prompt for row in rows.values() if not row.group)
-    note([row.where for row in rows.values() if row.prompt and prompts[row.prompt] > 1], len(rows),
-         "share a prompt with others and have no group: then prompts held out are learned from, too")
+    prompts = Counter(row.prompt for row in rows.values() if row.prompt)
+    note([row.where for row in rows.values() if prompts[row.prompt] > 1 and not row.group], len(rows),
+         "share a prompt with others, so one held out may be learned from; rows of a group stay together")
     if unused := columns - used - {""}:
         print(f"note: {path}: columns that are not used: {sorted(unused)!s:.200}", file=sys.stderr)
     return _one_kind(path, list(rows.values()))

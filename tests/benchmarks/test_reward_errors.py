@@ -95,8 +95,8 @@ def test_the_command_prints_its_tables(tmp_path, monkeypatch, capsys):
     assert texts.startswith("| training texts | 3") and bags.endswith("| 1.000 |")
 
 
-@pytest.mark.parametrize("texts, count", [("held-out", 20), ("judge", 60)])
-def test_the_texts_asked_for_are_judged(tmp_path, monkeypatch, texts, count):
+@pytest.mark.parametrize("texts", ["held-out", "judge"])
+def test_the_texts_asked_for_are_judged(tmp_path, monkeypatch, texts):
     monkeypatch.chdir(tmp_path)
     put(tmp_path / "a", "reward", Tokenizer.train([], 257))
     lines = [json.dumps({"text": f"film {i}", "rating": i % 2}) for i in range(200)]

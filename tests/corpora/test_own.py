@@ -160,8 +160,11 @@ def test_rows_of_one_prompt_without_a_group_are_counted(tmp_path, capsys):
         name = "a.jsonl" if not group else "b.jsonl"
         read(file(tmp_path, name, "".join(json.dumps(line | group) + "\n" for line in lines)))
     assert capsys.readouterr().err == (
-        "note: 3 of 4 rows share a prompt with others and have no group: then prompts held out are learned "
-        f"from, too; the first: {tmp_path / 'a.jsonl'} line 1\n")
+        "note: 3 of 4 rows share a prompt with others, so one held out may be learned from; rows of a "
+        f"group stay together; the first: {tmp_path / 'a.jsonl'} line 1\n")
+    rest = [lines[0] | {"group": "one"}, lines[2], lines[1]]
+    read(file(tmp_path, "c.jsonl", "".join(json.dumps(line) + "\n" for line in rest)))
+    assert capsys.readouterr().err.startswith("note: 1 of 3 rows share a prompt")
 
 
 def test_a_text_is_taken_from_the_first_column_that_has_one(tmp_path):
