@@ -81,7 +81,7 @@ def put(path, content):
 
 PAIR = '{"prompt": "%s", "chosen": "yes %d", "rejected": "no %d"}'
 LONG = [hashlib.sha256(bytes([i % 256])).hexdigest() for i in range(300)]
-PAIRS = "\n".join(PAIR % (LONG[i] if i % 7 == 0 else "q", i, i) for i in range(300))
+PAIRS = "\n".join(PAIR % (LONG[i] if i % 7 == 0 else f"q {i}", i, i) for i in range(300))
 EQUAL = "text,rating\n" + "\n".join(f"film {i},1" for i in range(300))
 PART = {row.id: name for name, rows in split([Row(str(i), "") for i in range(300)]).items()
         for row in rows}
@@ -90,7 +90,7 @@ EQUAL_HELD_OUT = "id,text,rating\n" + "\n".join(
 EQUAL_MEANS = "\n".join(json.dumps({"text": f"film {i}", "votes": [2, 4, 4] if i % 2 else [3, 3, 4]})
                         for i in range(300))   # 10/3: their deviation is rounding in float32, and not 0
 LONG_IN_TEST = "\n".join(
-    json.dumps({"id": i, "prompt": LONG[int(i)] if part == "test" else "q",
+    json.dumps({"id": i, "prompt": LONG[int(i)] if part == "test" else f"q {i}",
                 "chosen": f"yes {i}", "rejected": "no"}) for i, part in PART.items())
 UNRATED = "\n".join(f"film {i}" for i in range(300))
 GOOD = "text,rating\n" + "\n".join(f"film {i},{i % 3}" for i in range(300)) + "\n"
@@ -275,7 +275,7 @@ def test_preferences_that_are_none_are_named(place, capsys):
     put("equal.csv", EQUAL)(place), put("held_out.csv", EQUAL_HELD_OUT)(place)
     put("means.jsonl", EQUAL_MEANS)(place), put("unrated.txt", UNRATED)(place)
     put("p.jsonl", PAIRS)(place)
-    put("short.jsonl", "\n".join(PAIR % ("q", i, i) for i in range(300)))(place)
+    put("short.jsonl", "\n".join(PAIR % (f"q {i}", i, i) for i in range(300)))(place)
     before = snapshot(place)
     note = "reward --data"
     for command, words in [(f"{note} equal.csv", "all ratings in the data, or"),
@@ -307,7 +307,7 @@ def test_one_row_whose_prompt_is_too_long_ends_no_stage_and_is_named(place, caps
     bad = next(i for i, part in PART.items() if part == "prompts")   # which every stage uses
     put("data.csv", "")(place)
     put("long.jsonl", "\n".join(
-        json.dumps({"id": i, "prompt": LONG[int(i)] if i == bad else "q",
+        json.dumps({"id": i, "prompt": LONG[int(i)] if i == bad else f"q {i}",
                     "chosen": f"yes {i}", "rejected": f"no {i}"}) for i in PART))(place)
     shutil.rmtree(place / "pretrain"), shutil.rmtree(place / "reward")
     for stage, out in (("pretrain", "pretrain"), ("reward", "reward"), ("ppo", "new")):
