@@ -12,7 +12,7 @@ import torch
 
 BEST, PPO = "best of n", "PPO"
 FIGURES = ("kl", "proxy", "gold", "judged_positive", "distinct_2")
-SMOOTH = 5     # iterations whose mean says where a run of PPO stands: 128 responses leave a tenth of noise
+SMOOTH = 5     # iterations whose mean says where a run of PPO stands: 64 responses leave an eighth of noise
 FALL = 0.2     # gold has turned if it ends so far below its highest point: less may be chance
 
 

@@ -24,10 +24,10 @@ class Config(SeedsConfig):
     reward: str = option("runs/{seed}/reward", "folder of the gold model: a reward model of stage 2")
     comparisons: str = option("64,256,1024,0", "how many comparisons a proxy learns from; 0 = all")
     best_of: str = option("1,4,16,64,256,1024", "values of n: the best of n responses of the reference")
-    prompts: int = option(32, "held-out prompts of best of n", low=2)
-    iterations: int = option(80, "rollouts of a PPO run, each followed by an update", low=2)
-    rollout_size: int = option(128, "responses per iteration", low=2)
-    lr: float = option(5e-4, "learning rate of PPO", low=0)
+    prompts: int = option(16, "held-out prompts of best of n", low=2)
+    iterations: int = option(45, "rollouts of a PPO run, each followed by an update", low=2)
+    rollout_size: int = option(64, "responses per iteration, learned from in halves", low=2)
+    lr: float = option(7e-4, "learning rate of PPO", low=0)
     kl_coef: float = option(0.2, "beta at the beginning; it falls to 0 in half of the run", low=0, high=1000)
 
 

@@ -142,7 +142,8 @@ def pursue(world, proxy, log):
     optimizer = torch.optim.Adam(policy.parameters(), config.lr, eps=1e-5, fused=True)
     memory, points = PPOMemory(), []
     for i in range(config.iterations):
-        ppo = replace(world.ppo, kl_coef=config.kl_coef * max(0, 1 - 2 * i / config.iterations))
+        ppo = replace(world.ppo, kl_coef=config.kl_coef * max(0, 1 - 2 * i / config.iterations),
+                      minibatch_size=config.rollout_size // 2)
         query = world.prompts.sample(config.rollout_size, generator, world.device)
         rollout, seen = collect(policy, world.reference, proxy, query, ppo, generator)
         found, texts = world.judge_all(query, rollout.response)
