@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 
 from minippo.data import Comparisons, random_cut, tensors
-from minippo.experiments.frontier import BEST, PPO, best_of
+from minippo.experiments.frontier import BEST, PPO, SMOOTH, best_of
 from minippo.memory import PPOMemory
 from minippo.policy import ActorCritic, frozen
 from minippo.ppo import collect, update
@@ -25,7 +25,7 @@ PAIRS, PASSES = 16, 5   # comparisons per step, passes over the few; after that 
 ALL_GROUP, ALL_PASSES = 32, 3                  # with all of them: as train_reward.py --votes 1 --word-lr 0.03
 LR, WORD_LR, LM_COEF, WEIGHT_DECAY = 3e-4, 3e-2, 0.5, 0.01
 SAMPLE = 1024   # responses of the reference to PPO's prompts: from their mean PPO's scores are counted
-SHOWN = 4       # prompts whose responses are kept along a run
+SHOWN = 4       # prompts whose responses are kept along a run, of every fifth iteration
 
 
 class World:
@@ -147,11 +147,12 @@ def pursue(world, proxy, log):
         query = world.prompts.sample(config.rollout_size, generator, world.device)
         rollout, seen = collect(policy, world.reference, proxy, query, ppo, generator)
         found, texts = world.judge_all(query, rollout.response)
-        shown = policy.generate(world.shown, ppo.response_length, world.generator())
         points.append({"method": PPO, "setting": i, "kl": seen["objective/kl"],
                        "proxy": seen["objective/paid"]} | {name: x.mean().item() for name, x in found.items()}
-                      | {"distinct_2": distinct(texts[:config.prompts], 2),   # of as many as best of n has
-                         "texts": [world.tokenizer.decode(row) for row in shown]})
+                      | {"distinct_2": distinct(texts[:config.prompts], 2)})   # of as many as best of n has
+        if i % SMOOTH == 0:   # so one point of each window of `smoothed` has texts
+            shown = policy.generate(world.shown, ppo.response_length, world.generator())
+            points[-1]["texts"] = [world.tokenizer.decode(row) for row in shown]
         log(points[-1])
         memory.clear()
         memory.store(rollout)

@@ -94,9 +94,12 @@ def test_a_kl_estimated_below_0_counts_as_0():
 
 
 def test_a_run_of_ppo_stands_at_the_mean_of_five_iterations_and_best_of_n_at_its_points():
-    found = smoothed(points(PPO, [0, 1, 2, 3, 4, 15], [0, 1, 1, 2, 1, 0])[::-1])   # in whatever order
+    run = points(PPO, [0, 1, 2, 3, 4, 15], [0, 1, 1, 2, 1, 0])
+    for p in run[1:5]:
+        del p["texts"]   # as pursue leaves them: every fifth has some
+    found = smoothed(run[::-1])   # in whatever order
     assert [(p["setting"], p["kl"], p["gold"]) for p in found] == [(2, 2, 1), (3, 5, 1)]
-    assert [p["texts"][0] for p in found] == ["text 2", "text 3"]
+    assert [p["texts"][0] for p in found] == ["text 0", "text 5"]
     assert [p["gold"] for p in smoothed(points(PPO, [0, 1], [0, 1]))] == [0.5]   # shorter than five
     run = points(BEST, [0, 1, 4], [0, 1, 3])
     assert smoothed(run) == run
@@ -166,7 +169,7 @@ def test_texts_are_those_of_the_ppo_run_in_which_gold_fell_furthest():
     found = texts(steep + falls, {0: ["no"], 1: ["the film", "a | b"]}).splitlines()
     assert found[0].startswith("Where gold fell furthest (seed 1, 64 comparisons), texts at its highest ")
     assert found[2:] == ["| prompt | KL 2.0, gold +1.00, proxy +2.00 | KL 7.0, gold +0.50, proxy +7.00 |",
-                         "| --- | --- | --- |", "| the film | text 2 | text 7 |",
+                         "| --- | --- | --- |", "| the film | text 0 | text 5 |",
                          r"| a \| b | a\nb | a\nb |"]
 
 
@@ -273,10 +276,11 @@ def test_the_price_of_kl_falls_to_0_in_the_first_half_of_a_run(world, monkeypatc
     seen = []
     found = pursue(world, world.gold, seen.append)
     assert prices == pytest.approx([0.4, 0.2, 0, 0]) and seen == found
-    assert [p["setting"] for p in found] == [0, 1, 2, 3] and all(len(p["texts"]) == 4 for p in found)
+    assert [(p["setting"], len(p.get("texts", []))) for p in found] == [(0, 4), (1, 0), (2, 0), (3, 0)]
 
 
-def test_a_policy_that_stands_still_stays_at_kl_0_with_the_same_texts(world):   # a learning rate of 0
+def test_a_policy_that_stands_still_stays_at_kl_0_with_the_same_texts(world, monkeypatch):
+    monkeypatch.setattr(proxies, "SMOOTH", 2)   # texts of every second iteration; a learning rate of 0
     found = pursue(world, world.gold, lambda point: None)
     assert [p["kl"] for p in found] == pytest.approx([0, 0, 0, 0], abs=1e-5)
     assert found[0]["texts"] == found[2]["texts"]
