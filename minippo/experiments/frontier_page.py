@@ -14,7 +14,7 @@ COLOURS = {BEST: "tab:orange", PPO: "tab:blue"}
 SHARES = {"judged_positive": ("judged positive", "tab:green"), "distinct_2": ("distinct-2", "tab:purple")}
 HEAD = ["method", "comparisons", "proxy's accuracy", "gold turns at KL, by seed", "fitted", "predicted",
         "gold at its highest", "at the end", "judged positive there", "at the end", "distinct-2 there",
-        "at the end", "proxy there", "at the end", "KL at the end"]
+        "at the end", "proxy there", "at the end", "gold / proxy at the end", "KL at the end"]
 NOTE = """
 Means over the seeds (smallest to largest). Scores: standard deviations of the reference's responses, from
 their mean. Of PPO each number is the mean of five neighbouring iterations. "Turns": gold's highest point, if
@@ -37,6 +37,7 @@ def report(points, accuracies):
         row += [", ".join(within(kl, end) for kl, (_, end) in zip(some, both)) for some in found]
         for name in ("gold", "judged_positive", "distinct_2", "proxy"):
             row += [spread([p[name] for p in side], 2) for side in zip(*both)]
+        row.append(spread([end["gold"] / end["proxy"] if end["proxy"] else np.nan for _, end in both], 2))
         rows.append([*row, spread([end["kl"] for _, end in both], 1)])
     return markdown(HEAD, sorted(rows, key=lambda row: row[0])) + "\n" + NOTE   # PPO first
 

@@ -131,12 +131,13 @@ def test_a_row_of_the_table_by_hand():
     # Seed 0: d (3 - d / 2) at d = 1 to 4 is 2.5, 4, 4.5, 4: highest at d = 3, as are the curve through all
     # and that through two. Seed 1: d (2 - d / 2), highest at d = 2. Seed 2 ends 0.1 below its highest: none;
     # least squares at d = 1, 2, 3: a = 177.5 / 76, b = 34.3 / 76, (a / 2b)^2 = 6.7; through two d (2 - d / 4)
+    # Gold / proxy at the ends: 4 / 16, 0 / 16, 2.9 / 9
     both = (points(BEST, [1, 4, 9, 16], [2.5, 4, 4.5, 4]) + points(BEST, [1, 4, 9, 16], [1.5, 2, 1.5, 0], 1)
             + points(BEST, [1, 4, 9], [1.75, 3, 2.9], 2))
     assert report(both, {64: [0.5, 0.6, 0.7]}).splitlines()[2] == (
         "| best of n | 64 | 0.600 (0.500 to 0.700) | 9.0, 4.0, - | 9.0, 4.0, 6.7 | 9.0, 4.0, - "
         "| 3.17 (2.00 to 4.50) | 2.30 (0.00 to 4.00) | 0.50 | 0.50 | 0.25 | 0.25 "
-        "| 5.67 (4.00 to 9.00) | 13.67 (9.00 to 16.00) | 13.7 (9.0 to 16.0) |")
+        "| 5.67 (4.00 to 9.00) | 13.67 (9.00 to 16.00) | 0.19 (0.00 to 0.32) | 13.7 (9.0 to 16.0) |")
 
 
 def test_a_fall_of_a_fifth_is_a_turn_and_less_is_none():
