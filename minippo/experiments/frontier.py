@@ -60,13 +60,13 @@ def by(points, *names):
 
 
 def smoothed(run):
-    """The points of one run in their order; of PPO the means of SMOOTH neighbours, with the texts of one."""
+    """The points of one run in their order; of PPO means of SMOOTH neighbours, with the texts of one."""
     ordered = sorted(run, key=lambda p: p["setting"])
     if ordered[0]["method"] == BEST:
         return ordered
     windows = [ordered[i:i + SMOOTH] for i in range(max(1, len(ordered) - SMOOTH + 1))]
     return [window[len(window) // 2] | {name: fmean(p[name] for p in window) for name in FIGURES}
-            | {"texts": next((p["texts"] for p in window if "texts" in p), [])} for window in windows]
+            | {"texts": next(p["texts"] for p in window if "texts" in p)} for window in windows]
 
 
 def turn(run):

@@ -19,7 +19,7 @@ NOTE = """
 Means over the seeds (smallest to largest). Scores: standard deviations of the reference's responses, from
 their mean. Of PPO each number is the mean of five neighbouring iterations. "Turns": gold's highest point, if
 the run ends 0.2 or more below it. "Fitted": the highest point of the curve through the whole run;
-"predicted": of that through its first half; "-": not within the run."""
+"predicted": of that through its first half; "-": not within the run. Gold / proxy: the mean of the ratios."""
 
 
 def report(points, accuracies):
@@ -37,7 +37,8 @@ def report(points, accuracies):
         row += [", ".join(within(kl, end) for kl, (_, end) in zip(some, both)) for some in found]
         for name in ("gold", "judged_positive", "distinct_2", "proxy"):
             row += [spread([p[name] for p in side], 2) for side in zip(*both)]
-        row.append(spread([end["gold"] / end["proxy"] if end["proxy"] else np.nan for _, end in both], 2))
+        shares = [end["gold"] / end["proxy"] for _, end in both if end["proxy"] > 0]
+        row.append(spread(shares, 2) if shares else "-")
         rows.append([*row, spread([end["kl"] for _, end in both], 1)])
     return markdown(HEAD, sorted(rows, key=lambda row: row[0])) + "\n" + NOTE   # PPO first
 
@@ -84,9 +85,10 @@ def texts(points, prompts):
     """
     top, end = worst(points)
     heads = [f"KL {p['kl']:.1f}, gold {p['gold']:+.2f}, proxy {p['proxy']:+.2f}" for p in (top, end)]
+    few = "" if top["gold"] - end["gold"] >= FALL else " (less than 0.2 lower: no turn)"
     rows = [map(flat, row) for row in zip(prompts[top["seed"]], top["texts"], end["texts"])]
     return (f"Where gold fell furthest (seed {top['seed']}, {learned_from(top['comparisons'])} comparisons), "
-            "texts at its highest point and at the end:\n\n" + markdown(["prompt", *heads], rows))
+            f"texts at its highest point and at the end{few}:\n\n" + markdown(["prompt", *heads], rows))
 
 
 def canvas(width, height):

@@ -1,4 +1,4 @@
-"""Over-optimisation: a learned score is raised until a better judge's falls."""
+"""Over-optimisation: a learned score is raised; what a better model and a judge say of the texts."""
 
 import sys
 from dataclasses import dataclass, replace
@@ -57,7 +57,7 @@ def main(config):
 def checked(config):
     """The config with best_of as a list, the seeds, the numbers of comparisons; 0, all of them, is the last.
 
-    What is wrong is said here, before half an hour of work."""
+    What is wrong is said here, before the work."""
     counts, best_of = numbers(config.comparisons, int, 0), numbers(config.best_of, int, 1)
     if sum(n > 1 for n in best_of) < 2:
         raise UserError(f"--best-of {config.best_of}: a curve takes two numbers above 1")

@@ -1,5 +1,6 @@
 """Reward models that learned from few comparisons, and what others say of the texts that please them."""
 
+import math
 from dataclasses import replace
 from functools import cached_property
 
@@ -143,7 +144,7 @@ def pursue(world, proxy, log):
     memory, points = PPOMemory(), []
     for i in range(config.iterations):
         ppo = replace(world.ppo, kl_coef=config.kl_coef * max(0, 1 - 2 * i / config.iterations),
-                      minibatch_size=config.rollout_size // 2)
+                      minibatch_size=math.ceil(config.rollout_size / 2))
         query = world.prompts.sample(config.rollout_size, generator, world.device)
         rollout, seen = collect(policy, world.reference, proxy, query, ppo, generator)
         found, texts = world.judge_all(query, rollout.response)

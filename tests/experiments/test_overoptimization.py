@@ -140,6 +140,14 @@ def test_a_row_of_the_table_by_hand():
         "| 5.67 (4.00 to 9.00) | 13.67 (9.00 to 16.00) | 0.19 (0.00 to 0.32) | 13.7 (9.0 to 16.0) |")
 
 
+def test_a_proxy_that_gained_nothing_has_no_ratio():
+    gains = points(BEST, [1, 4], [1, 1], 1)   # its proxy ends at 4, gold at 1
+    for kl, ratio in (([1, 0], "0.25"), ([1, -1e-9], "0.25")):
+        row = report(points(BEST, kl, [1, 1]) + gains, {64: [0.5]}).splitlines()[2].split(" | ")
+        assert row[-2] == ratio
+    assert report(points(BEST, [1, 0], [1, 1]), {64: [0.5]}).splitlines()[2].split(" | ")[-2] == "-"
+
+
 def test_a_fall_of_a_fifth_is_a_turn_and_less_is_none():
     rows = [report(points(BEST, [1, 4, 9], [1, 3, end]), {64: [0.5]}).splitlines()[2] for end in (2.79, 2.81)]
     assert [row.split(" | ")[3] for row in rows] == ["4.0", "-"]
@@ -172,6 +180,8 @@ def test_texts_are_those_of_the_ppo_run_in_which_gold_fell_furthest():
     assert found[2:] == ["| prompt | KL 2.0, gold +1.00, proxy +2.00 | KL 7.0, gold +0.50, proxy +7.00 |",
                          "| --- | --- | --- |", "| the film | text 0 | text 5 |",
                          r"| a \| b | a\nb | a\nb |"]
+    assert found[0].endswith(" and at the end:")
+    assert texts(steep, {0: ["no"]}).splitlines()[0].endswith(" at the end (less than 0.2 lower: no turn):")
 
 
 def test_without_matplotlib_one_line_says_what_the_figure_needs(monkeypatch, capsys):
@@ -273,10 +283,11 @@ def test_a_proxy_learns_what_people_prefer_and_is_normalized(world, monkeypatch)
 
 def test_the_price_of_kl_falls_to_0_in_the_first_half_of_a_run(world, monkeypatch):
     prices, true = [], proxies.collect
-    monkeypatch.setattr(proxies, "collect", lambda *given: prices.append(given[4].kl_coef) or true(*given))
+    monkeypatch.setattr(proxies, "collect", lambda *given: prices.append(given[4]) or true(*given))
     seen = []
     found = pursue(world, world.gold, seen.append)
-    assert prices == pytest.approx([0.4, 0.2, 0, 0]) and seen == found
+    assert [ppo.kl_coef for ppo in prices] == pytest.approx([0.4, 0.2, 0, 0]) and seen == found
+    assert {ppo.minibatch_size for ppo in prices} == {32}   # half of 64 responses
     assert [(p["setting"], len(p.get("texts", []))) for p in found] == [(0, 4), (1, 0), (2, 0), (3, 0)]
 
 
