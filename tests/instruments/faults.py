@@ -703,6 +703,7 @@ generator=generator).tolist() \
         beside_the_few: == points[-1]["comparisons"] => == points[0]["comparisons"]
         beside_ppos_end: p["gold"] >= rival["gold"]][:1] => p["gold"] >= rival["gold"]][-1:]
         the_highest_run_is_the_worst: both[0]["gold"] - both[1]["gold"]) => both[0]["gold"])
+        ratio_upside_down: end["gold"] / end["proxy"] for => end["proxy"] / end["gold"] for
     """),
     ("minippo/experiments/proxies.py", "tests/experiments/test_overoptimization.py", """
         proxies_learn_from_golds_ratings: (parts["judge"], held_out)) => (parts["reward"], held_out))
@@ -714,7 +715,9 @@ generator=generator).tolist() \
         few_are_seen_once: for _ in range(PASSES) => for _ in range(1)
         proxies_forget_spaces: [0], world.tokenizer.spaced()) => [0])
         proxies_not_normalized: scoring.normalize(proxy, *world.sample) => pass
-        price_of_kl_stays: max(0, 1 - 2 * i / config.iterations)) => 1)
+        price_of_kl_stays: max(0, 1 - 2 * i / config.iterations), => 1,
+        minibatches_of_all: math.ceil(config.rollout_size / 2) => config.rollout_size
+        texts_of_the_first_alone: if i % SMOOTH == 0: => if i == 0:
         best_of_n_by_gold: values["proxy"], x) => values["gold"], x)
         texts_of_the_worst: .argmax(1, keepdim=True) => .argmin(1, keepdim=True)
         deviations_from_other_prompts: ((BEST, world.draws), (PPO, world.sample)) \
