@@ -75,6 +75,11 @@ def turn(run):
     return max(found, key=lambda p: p["gold"]), found[-1]
 
 
+def turned(top, end):
+    """Whether gold ends clearly below its highest point: what turn() returns."""
+    return top["gold"] - end["gold"] >= FALL
+
+
 def predicted(run):
     """The KL at which gold will turn, by the curve through the first half of a run; None: never."""
     ordered = sorted(run, key=lambda p: p["setting"])

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from minippo.experiments.frontier import BEST, FALL, PPO, by, curve, fit, peak, predicted, smoothed, turn
+from minippo.experiments.frontier import BEST, PPO, by, curve, fit, peak, predicted, smoothed, turn, turned
 from minippo.run.errors import UserError
 from minippo.run.files import write_atomically
 from minippo.tools.shared import curves
@@ -31,14 +31,14 @@ def report(points, accuracies):
     for (method, count), mine in by(points, "method", "comparisons").items():
         runs = list(by(mine, "seed").values())
         both = [turn(run) for run in runs]
-        turns = [top["kl"] if top["gold"] - end["gold"] >= FALL else None for top, end in both]
+        turns = [top["kl"] if turned(top, end) else None for top, end in both]
         found = turns, [peak(method, *fit(run)) for run in runs], [predicted(run) for run in runs]
         row = [method, learned_from(count), spread(accuracies[count], 3)]
         row += [", ".join(within(kl, end) for kl, (_, end) in zip(some, both)) for some in found]
         for name in ("gold", "judged_positive", "distinct_2", "proxy"):
             row += [spread([p[name] for p in side], 2) for side in zip(*both)]
-        shares = [end["gold"] / end["proxy"] for _, end in both if end["proxy"] > 0]
-        row.append(spread(shares, 2) if shares else "-")
+        ratios = [end["gold"] / end["proxy"] for _, end in both if end["proxy"] > 0]
+        row.append(spread(ratios, 2) if ratios else "-")
         rows.append([*row, spread([end["kl"] for _, end in both], 1)])
     return markdown(HEAD, sorted(rows, key=lambda row: row[0])) + "\n" + NOTE   # PPO first
 
@@ -85,10 +85,10 @@ def texts(points, prompts):
     """
     top, end = worst(points)
     heads = [f"KL {p['kl']:.1f}, gold {p['gold']:+.2f}, proxy {p['proxy']:+.2f}" for p in (top, end)]
-    few = "" if top["gold"] - end["gold"] >= FALL else " (less than 0.2 lower: no turn)"
+    aside = "" if turned(top, end) else " (less than 0.2 lower: no turn)"
     rows = [map(flat, row) for row in zip(prompts[top["seed"]], top["texts"], end["texts"])]
     return (f"Where gold fell furthest (seed {top['seed']}, {learned_from(top['comparisons'])} comparisons), "
-            f"texts at its highest point and at the end{few}:\n\n" + markdown(["prompt", *heads], rows))
+            f"texts at its highest point and at the end{aside}:\n\n" + markdown(["prompt", *heads], rows))
 
 
 def canvas(width, height):
@@ -132,7 +132,7 @@ def scores(axes, method, run):
     d = np.linspace(0, max(kl) ** 0.5, 200)
     axes.plot(d ** 2, curve(method, d, *fit(run)), ":", color="0.45", linewidth=1, label="fitted to gold")
     top, end = turn(run)
-    if top["gold"] - end["gold"] >= FALL:
+    if turned(top, end):
         axes.plot(top["kl"], top["gold"], "*", color="tab:red", markersize=13, markeredgecolor="white",
                   label="gold turns")
 
